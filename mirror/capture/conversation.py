@@ -356,4 +356,5 @@ def in_wal_mode(database: Path) -> bool:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise SourceError("open the database", str(database), str(error), retryable=True) from error
+        detail = error.strerror or str(error)
+        raise SourceError("open the database", str(database), detail, retryable=True) from error

@@ -89,7 +89,9 @@ class JournalFollower:
         try:
             self._file = os.open(self._database, os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
-            raise SourceError("open the database", str(self._database), str(error), retryable=True) from error
+            raise SourceError(
+                "open the database", str(self._database), error.strerror or str(error), retryable=True
+            ) from error
         self._opened = time.monotonic()
 
     def is_ready(self) -> bool:

@@ -7,7 +7,6 @@ messages are listed in :mod:`mirror.capture.process`.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import socket
 import subprocess
@@ -19,11 +18,11 @@ from pathlib import Path
 from mirror.capture.spool import SpoolPlace
 from mirror.core.errors import SourceError
 from mirror.core.positions import Lsn, Salts
+from mirror.core.state_errors import NO_DESCRIPTORS
 
 #: The module that runs in the capture process.
 CAPTURE_MODULE = "mirror.capture.process"
 #: Error numbers of a process, or a system, that can open no more descriptors.
-NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ offset  size  field (big-endian)
 0       4     magic ``MSPL``
 4       1     kind: 1 FRAMES, 2 RESET, 3 GAP, 4 START, 5 CHANGE
 5       1     FRAMES: 1 if the WAL's checksums are over big-endian words
-6       2     zero
+6       2     state format (:mod:`mirror.core.versions`); zero: 1
 8       8     generation
 16      8     FRAMES: number of the first frame
 24      4     FRAMES: how many
@@ -47,12 +47,14 @@ from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from mirror.core.errors import FormatError, StateError
+from mirror.core.errors import FormatError, NewerStateError, StateError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Salts
+from mirror.core.state_errors import state_error
+from mirror.core.versions import STATE_FORMAT, newer_state
 from mirror.sqlite.format.wal import FRAME_HEADER_SIZE, PAGE_SIZES, Checksum, frame_checksum, frame_salts, verify_frames
 
-_HEADER = struct.Struct(">4sB?2xQQIIIdI")
+_HEADER = struct.Struct(">4sB?HQQIIIdI")
 _CRC = struct.Struct(">I")
 RECORD_HEADER_SIZE = _HEADER.size + _CRC.size
 _MAGIC = b"MSPL"
@@ -153,12 +155,19 @@ def segments(folder: Path) -> list[int]:
 
 
 def read_record(descriptor: int, place: SpoolPlace) -> Record | None:
-    """Read one record from an open segment; None where there is no whole, undamaged record."""
+    """Read one record from an open segment; None where there is no whole, undamaged record.
+
+    Raises ``NewerStateError`` for one that a newer mirror has written.
+    """
     head = os.pread(descriptor, RECORD_HEADER_SIZE, place.offset)
     if len(head) < RECORD_HEADER_SIZE or zlib.crc32(head[: _HEADER.size]) != _CRC.unpack_from(head, _HEADER.size)[0]:
         return None
-    magic, kind, big_endian, generation, first, count, sum1, sum2, time, size = _HEADER.unpack_from(head)
-    if magic != _MAGIC or kind not in _KINDS:
+    magic, kind, big_endian, form, generation, first, count, sum1, sum2, time, size = _HEADER.unpack_from(head)
+    if magic != _MAGIC:
+        return None
+    if form > STATE_FORMAT:
+        raise newer_state(form, f"the spool's segment {place.segment}")
+    if kind not in _KINDS:
         return None
     payload = os.pread(descriptor, size, place.offset + RECORD_HEADER_SIZE)
     if len(payload) < size:
@@ -181,7 +190,7 @@ def read_record(descriptor: int, place: SpoolPlace) -> Record | None:
 def _head(
     kind: Kind, big_endian: bool, generation: int, first: int, count: int, sums: Checksum, time: float, size: int
 ) -> bytes:
-    head = _HEADER.pack(_MAGIC, kind, big_endian, generation, first, count, *sums, time, size)
+    head = _HEADER.pack(_MAGIC, kind, big_endian, STATE_FORMAT, generation, first, count, *sums, time, size)
     return head + _CRC.pack(zlib.crc32(head))
 
 
@@ -219,9 +228,12 @@ class SpoolWriter:
             while numbers and not (yield from self._recover(numbers[-1])):
                 segment_path(self.folder, numbers.pop()).unlink()
             self.measure()
+        except NewerStateError:
+            self.close()
+            raise
         except OSError as error:
             self.close()
-            raise StateError("open the spool", str(self.folder), str(error), retryable=True) from error
+            raise state_error(error, self.folder, "open the spool", retryable=True) from error
         except FormatError as error:
             self.close()
             raise StateError(
@@ -390,13 +402,7 @@ class SpoolWriter:
 
     @staticmethod
     def _no_room(path: Path, error: OSError) -> StateError:
-        return StateError(
-            "append to the spool",
-            str(path),
-            str(error),
-            next_step="make room in the state directory",
-            retryable=True,
-        )
+        return state_error(error, path, "append to the spool", retryable=True)
 
     def measure(self) -> None:
         """Add up the bytes of all segments: the reader prunes them. (With 256 of them this takes 1.6 ms.)"""

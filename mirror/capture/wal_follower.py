@@ -129,7 +129,7 @@ class Follower:
             raise SourceError(
                 "open the WAL",
                 wal,
-                str(error),
+                error.strerror or str(error),
                 next_step="the database must be in WAL mode and not in exclusive locking mode",
                 retryable=True,
             ) from error

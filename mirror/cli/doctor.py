@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,11 +28,12 @@ from mirror.cli.options import (
     schema_of,
 )
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, print_table, text
+from mirror.cli.reachable import reachable_checks
 from mirror.cli.service.checks import service_checks
 from mirror.core.checks import Code
 from mirror.core.config.notes import configuration_checks
-from mirror.core.config.settings import Settings, require_file
-from mirror.core.errors import ConfigError
+from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, require_file
+from mirror.core.errors import ConfigError, MirrorError, NewerStateError
 from mirror.sidecar.doctor import examine
 from mirror.sidecar.doctor_report import Report
 
@@ -59,12 +62,16 @@ def doctor(settings: Settings, debug: bool, agent: str | None, profile: str | No
     for source in settings.sources:
         require_file(source, "look at the sources")
     reports: list[tuple[str, Report]] = []
-    with _existing_postgres(settings) as dsn:
+    with _existing_postgres(settings) as (dsn, problem):
         for source in settings.sources:
             owner = agent or settings.agents.get(source)
-            taken_for, schema = profile or settings.profiles.get(source), schema_of(settings, source)
+            taken_for = profile or settings.profiles.get(source)
+            schema, damage = _schema(settings, source)
             command = own_schema_command(settings, source, schema)
-            report = examine(source, dsn, settings.state_dir, schema, owner, taken_for, command, settings.rules)
+            known = [error for error in (problem, damage) if error is not None]
+            report = examine(source, dsn, settings.state_dir, schema, owner, taken_for, command, settings.rules, known)
+            for found in reachable_checks(settings) if not reports else ():
+                report.add(*found)
             for check in configuration_checks(settings) if not reports else ():
                 report.add(Code.CONFIGURATION, *check)
             for check in service_checks(settings.state_dir) if not reports else ():
@@ -80,14 +87,35 @@ def doctor(settings: Settings, debug: bool, agent: str | None, profile: str | No
     sys.exit(0 if all(report.healthy for _, report in reports) else 1)
 
 
+def _schema(settings: Settings, source: Path) -> tuple[str, MirrorError | None]:
+    """The schema of a source's tables; where it cannot be known, the usual one, and why.
+
+    That the state directory cannot be used is told by itself.
+    """
+    try:
+        return schema_of(settings, source), None
+    except MirrorError as error:
+        of_directory = not isinstance(error, NewerStateError) and not os.path.isdir(settings.state_dir)
+        return settings.schema or DEFAULT_SCHEMA, None if of_directory else error
+
+
 @contextmanager
-def _existing_postgres(settings: Settings) -> Iterator[str | None]:
-    """The server to look at; None if there is none yet. The embedded one counts if an earlier run has made it."""
-    if settings.dsn is None and (settings.state_dir / "postgres").exists():
-        with postgres_of(settings) as dsn:
-            yield dsn
-    else:
-        yield settings.dsn
+def _existing_postgres(settings: Settings) -> Iterator[tuple[str | None, MirrorError | None]]:
+    """The server to look at; None if there is none yet, or, with why, if it cannot be started.
+
+    The embedded one counts if an earlier run has made it.
+    """
+    if settings.dsn is not None or not os.path.exists(settings.state_dir / "postgres" / "PG_VERSION"):
+        yield settings.dsn, None
+        return
+    with ExitStack() as beside:
+        dsn: str | None = None
+        problem: MirrorError | None = None
+        try:
+            dsn = beside.enter_context(postgres_of(settings))
+        except MirrorError as error:
+            problem = error
+        yield dsn, problem
 
 
 def _look_for_shared_names(report: Report, other: Report, own_schema: str) -> None:
@@ -119,8 +147,9 @@ def _render(report: Report, options: str, console: Console) -> None:
         Column("column", overflow="fold"), "declared", Column("values", overflow="fold"), "in Postgres",
         box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
+    keys = {found.table: ", ".join(found.key) for found in report.tables}
     for name, columns in groupby(report.columns, lambda column: column.table):
-        table.add_row(text(name, "bold"))
+        table.add_row(text(name, "bold"), "", text(f"key: {keys[name]}"))
         for column in columns:
             classes = ", ".join(f"{count:,} {kind}" for kind, count in column.classes.items())
             becomes = column.becomes.replace("timestamp with time zone", "timestamptz")

@@ -12,6 +12,8 @@ import click
 from mirror.cli.groups import ASKED, Commands, known_commands
 from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError
+from mirror.core.state_errors import file_error
+from mirror.core.versions import STATE_FORMAT, package_version
 
 #: Each command, and the module of this package that defines it.
 COMMANDS = {
@@ -86,12 +88,22 @@ class _Commands(Commands):
             formatter.write_dl([(name, known_commands()[name]["summary"]) for name in COMMANDS])
 
 
+def _say_version(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:
+        from mirror.postgres.migrate import schema_version  # takes longer to load than other commands to run
+
+        click.echo(f"mirror {package_version()} (schema {schema_version()}, state format {STATE_FORMAT})")
+        context.exit()
+
+
 @click.group(
     cls=_Commands,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="mirror", prog_name="mirror")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_say_version, help="Show the version."
+)
 def cli() -> None:
     """Keep a Postgres database equal to a live SQLite file, without changing the program that writes it.
 
@@ -173,6 +185,8 @@ def _hide_arguments() -> None:
 
 
 def _unexpected(error: Exception) -> MirrorError:
+    if isinstance(error, OSError) and (known := file_error(error)) is not None:
+        return known
     return MirrorError(
         "unexpected",
         detail=f"{type(error).__name__}: {error}",

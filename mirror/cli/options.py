@@ -20,6 +20,7 @@ from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
 from mirror.core.errors import ConfigError, MirrorError, OthersWroteError
 from mirror.core.folders import known_sources, source_folder
 from mirror.core.source_settings import proposed_schema, remembered_schema
+from mirror.core.state_errors import file_error
 from mirror.core.status import Phase
 from mirror.postgres.profiles import PROFILES
 
@@ -152,7 +153,14 @@ def _with_settings(
         if schema == "":
             raise ConfigError("name the schema", "--schema", "it is empty", next_step="name one, or leave it out")
         given = os.environ.pop(GIVEN_POSTGRES, postgres)
-        command(settings=load(sources, given, state_dir, schema, config), debug=debug, **own)
+        settings = load(sources, given, state_dir, schema, config)
+        try:
+            command(settings=settings, debug=debug, **own)
+        except OSError as error:
+            found = file_error(error, getattr(settings, "state_dir", None))
+            if found is None:
+                raise
+            raise found from error
 
     made: Callable[..., Any] = with_settings
     for option in reversed(_OPTIONS):
@@ -222,6 +230,9 @@ def postgres_of(settings: Settings) -> Iterator[str]:
     from mirror.postgres.embedded import start_embedded  # takes longer to load than some commands to run
 
     server = start_embedded(settings.state_dir)
+    if server.is_new and server.runs_as:
+        words = "the embedded Postgres runs as the user {} of the system, because Postgres does not run as root"
+        logger.info(words, server.runs_as)
     done = threading.Event()
     keeper = threading.Thread(target=_keep_running, args=(server, done), name="mirror postgres", daemon=True)
     keeper.start()

@@ -15,7 +15,7 @@ from mirror.cli.options import common, help_end, json_option, postgres_of, schem
 from mirror.cli.output import print_line
 from mirror.core.config.settings import Settings
 from mirror.postgres.failures import translated
-from mirror.postgres.migrate import statement
+from mirror.postgres.migrate import require_known_schema, statement
 from mirror.postgres.sessions import connect
 
 #: Characters of a row that people are shown.
@@ -92,6 +92,7 @@ def forget(settings: Settings, debug: bool, numbers: tuple[int, ...]) -> None:
 
 def _found(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
     with translated("read what was replaced"), connect(dsn, autocommit=False) as connection:
+        require_known_schema(connection)
         cursor = psycopg.RawCursor(connection)
         if not _is_there(cursor):
             return []
@@ -101,6 +102,7 @@ def _found(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
 
 def _forget(dsn: str, source: Path, schema: str, numbers: tuple[int, ...]) -> int:
     with translated("forget what was replaced"), connect(dsn, autocommit=False) as connection:
+        require_known_schema(connection)
         cursor = psycopg.RawCursor(connection)
         if not _is_there(cursor):
             return 0

@@ -42,7 +42,7 @@ from mirror.parity.compare import compare
 from mirror.parity.html import Second, page
 from mirror.parity.report import JSON_VERSION, ParityReport
 from mirror.postgres.failures import translated
-from mirror.postgres.migrate import statement
+from mirror.postgres.migrate import require_known_schema, statement
 from mirror.postgres.sessions import connect
 from mirror.sidecar.parity_runs import derived, record
 
@@ -174,7 +174,7 @@ def _write_page(path: Path, reports: list[tuple[ParityReport, list[Second]]]) ->
     try:
         path.write_text(page(reports), encoding="utf-8")
     except OSError as error:
-        raise MirrorError("write the report", str(path), str(error), next_step="name another file") from error
+        raise MirrorError("write the report", str(path), error.strerror or "", next_step="name another file") from error
     click.echo(f"report written to {path}", err=True)
 
 
@@ -285,4 +285,8 @@ class _Bar:
 
 
 def _connect(dsn: str) -> psycopg.Connection[Any]:
-    return connect(dsn, autocommit=False)
+    connection = connect(dsn, autocommit=False)
+    with translated("look at Postgres"):
+        require_known_schema(connection)
+        connection.rollback()
+    return connection

@@ -30,7 +30,7 @@ from mirror.cli.running import gate_of
 from mirror.core.config.settings import Settings
 from mirror.core.errors import ControlError, OthersWroteError
 from mirror.postgres.failures import translated
-from mirror.postgres.migrate import statement
+from mirror.postgres.migrate import require_known_schema, statement
 from mirror.postgres.sessions import connect
 
 #: Characters of a row that the table for people shows.
@@ -152,6 +152,7 @@ def retry(settings: Settings, debug: bool, timeout: float, replace_rows: bool) -
 
 def _rejects(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
     with translated("read the rejects"), connect(dsn, autocommit=False) as connection:
+        require_known_schema(connection)
         cursor = psycopg.RawCursor(connection)
         if cursor.execute("SELECT to_regclass('mirror.rejects') IS NULL").fetchone() == (True,):
             return []
@@ -163,6 +164,7 @@ def _rejects(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
 def _way_back(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
     """Rows of Postgres that the file does not take: table and key (texts of Postgres) as the mirror knows them."""
     with translated("read the rejects of the way back"), connect(dsn, autocommit=False) as connection:
+        require_known_schema(connection)
         cursor = psycopg.RawCursor(connection)
         if cursor.execute("SELECT to_regclass('mirror.reverse_rejects') IS NULL").fetchone() == (True,):
             return []

@@ -45,6 +45,7 @@ class Code(StrEnum):
     TABLE_NAME = "table.name-taken"
     TABLE_SHARED = "table.name-of-two-sources"
     COLUMN_WIDENED = "column.becomes-jsonb"
+    COLUMN_NO_JSON = "column.no-json"
     COLUMN_ESCAPED = "column.escaped"
     COLUMN_REJECTS = "column.rejects"
 
@@ -81,6 +82,8 @@ class Code(StrEnum):
 
     # -- what runs it
     SERVICE = "service"
+    REDIS = "redis"
+    WEBHOOK = "webhook"
 
     # -- the day after
     CONSTRAINT = "constraint"

@@ -8,6 +8,7 @@ MirrorError            ``mirror``                anything else, also a bug
 │       ├── PrivateIndexError ``source.replaced.private_index``  a program writes with a WAL index of its own
 │       └── OldLogError ``source.replaced.old_log``  beside it is the log of the file before
 ├── StateError         ``state``                 the state directory: locked by another mirror, damaged, full
+│   └── NewerStateError ``state.newer``          a newer mirror made its files
 ├── SinkError          ``postgres``              Postgres: unreachable, refusing, out of space
 │   ├── BusyError      ``postgres.busy``         all connections that a program may use are in use
 │   ├── FencedError    ``postgres.fenced``       another mirror has taken this source over
@@ -18,7 +19,8 @@ MirrorError            ``mirror``                anything else, also a bug
 │   ├── RepairError    ``postgres.repair``       Postgres does not have what a repair has written
 │   ├── UnknownSourceError ``postgres.unknown_source``  nothing is known of the source in this Postgres
 │   ├── SealedError    ``postgres.sealed``       the source was moved to Postgres: no mirror writes there any more
-│   └── WayBackLostError ``postgres.way_back_lost``  what is written in Postgres cannot be carried into the file
+│   ├── WayBackLostError ``postgres.way_back_lost``  what is written in Postgres cannot be carried into the file
+│   └── NewerSchemaError ``postgres.newer_schema``  a newer mirror made the mirror's own tables there
 ├── ControlError       ``control``               the running mirror: it cannot be reached, does not answer, or is busy
 │   ├── NotRunningError ``control.not_running``  nothing listens: no mirror of the source is running
 │   ├── PausedError    ``control.paused``        somebody has paused the source: nothing is mirrored until it is resumed
@@ -47,6 +49,7 @@ no secret (:mod:`mirror.core.redaction`); its attributes are as they were given.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -58,6 +61,19 @@ RECOVER = (
     "make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and look whether NEW has the"
     " tables; then stop programs and mirror, delete FILE-wal and FILE-shm, and put NEW in its place"
 )
+#: The end of a next step after which a mirror that runs goes on.
+GOES_ON = "; the mirror then goes on by itself"
+
+
+def recover(source: Path) -> str:
+    """As :data:`RECOVER`, of this file."""
+    file, new = shlex.quote(str(source)), shlex.quote(f"{source}.new")
+    return (
+        f"`sqlite3 {file} 'PRAGMA integrity_check'` says what is damaged,"
+        f" `sqlite3 {file} .recover | sqlite3 {new}` makes a new file: look whether it has the tables;"
+        " then stop programs and mirror, delete"
+        f" {source.name}-wal and {source.name}-shm, and put it in the place of {source.name}"
+    )
 
 
 def put_again(name: str) -> str:
@@ -213,6 +229,12 @@ class StateError(MirrorError):
     code = "state"
 
 
+class NewerStateError(StateError):
+    """A newer mirror made files of the state directory, which this one does not know; it has changed none."""
+
+    code = "state.newer"
+
+
 class SinkError(MirrorError):
     """Postgres did not do what it was asked; ``sqlstate`` is its code, if it gave one."""
 
@@ -286,6 +308,12 @@ class WayBackLostError(SinkError):
     """The file does not get what is written in Postgres any more."""
 
     code = "postgres.way_back_lost"
+
+
+class NewerSchemaError(SinkError):
+    """A newer mirror made the tables in which mirrors keep what they know; this one has changed nothing there."""
+
+    code = "postgres.newer_schema"
 
 
 class ControlError(MirrorError):
@@ -438,7 +466,6 @@ def overwritten(database: Path | str) -> SourceError:
         "follow the source",
         str(database),
         "the file is no database any more: it does not begin with the header of one, so it was overwritten or damaged",
-        next_step="put the file back from a backup; the mirror then goes on by itself, and until then Postgres keeps"
-        " what it has",
+        next_step=f"put the file back from a backup; until then Postgres keeps what it has{GOES_ON}",
         retryable=True,
     )

@@ -14,9 +14,11 @@ from pathlib import Path
 
 from mirror.core.errors import StateError
 from mirror.core.files import write_atomically
+from mirror.core.state_errors import state_error
 
 #: Files in a source's folder: one with the source's path; one with the control socket's path, if it is not here.
 _SOURCE, _ASIDE = "source", "control.path"
+_READ = "read the state directory"
 
 
 def resolve(source: Path | str) -> Path:
@@ -53,7 +55,7 @@ def known_sources(state_dir: Path) -> list[Path]:
     found, hidden = [], None
     try:
         names = sorted(os.listdir(state_dir / "sources"))
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
     except OSError as error:
         raise _unreadable(state_dir / "sources", error) from error
@@ -72,12 +74,10 @@ def known_sources(state_dir: Path) -> list[Path]:
 
 
 def _unreadable(place: Path, error: OSError) -> StateError:
-    return StateError(
-        "read the state directory",
-        str(place),
-        error.strerror or str(error),
-        next_step="run it as the user that runs the mirror, or name that user's right --state-dir",
-    )
+    step = "run it as the user that runs the mirror, or name that user's right --state-dir"
+    if not isinstance(error, PermissionError):
+        return state_error(error, place, _READ)
+    return StateError(_READ, str(place), error.strerror or str(error), next_step=step)
 
 
 def _path_in(name: Path) -> Path | None:

@@ -91,6 +91,7 @@ from pathlib import Path
 
 from mirror.core.errors import StateError
 from mirror.core.folders import holder, write_name
+from mirror.core.state_errors import state_error
 
 #: First key of the lock of a source in Postgres; the second is the source's number. ("mirr")
 SOURCE_IN_POSTGRES = 0x6D697272
@@ -152,9 +153,7 @@ class SourceLock:
             write_name(self._folder, self._source)
 
     def _unusable(self, error: OSError) -> StateError:
-        return StateError(
-            "use the state directory", str(self._folder), str(error), next_step="choose another --state-dir"
-        )
+        return state_error(error, self._folder)
 
     @property
     def intact(self) -> bool:

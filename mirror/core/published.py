@@ -9,7 +9,7 @@ with the answer, in one snapshot.
 ======  ====  =============================================================================================
 offset  size  field
 ======  ====  =============================================================================================
-0       8     ``mirrpos1``
+0       8     ``mirrpos`` and the state format, ``1`` (:mod:`mirror.core.versions`)
 8       4     flags: 1 the mirror follows the source; 2 the source has a WAL; 4 programs are being moved to Postgres:
               nothing is to be written to the file now; 8 they were moved: Postgres is the original;
               16 they are moved by phases, so the file is the original unless 8 is set
@@ -50,6 +50,7 @@ from uuid import UUID
 
 from mirror.core.files import write_atomically
 from mirror.core.positions import Lsn, Position, Salts
+from mirror.core.versions import STATE_FORMAT, newer_state
 
 #: Its name in the source's folder.
 POSITION_FILE = "position"
@@ -59,7 +60,7 @@ BEAT_SECONDS = 1.0
 #: Seconds after the last beat from which a mirror counts as silent: it was killed, or has long work to do.
 SILENT_SECONDS = 3.0
 
-_MAGIC = b"mirrpos1"
+_MAGIC = b"mirrpos%d" % STATE_FORMAT
 _FOLLOWS, _WAL, _MOVING, _SEALED, _IN_PHASES = 1, 2, 4, 8, 16
 _RECORD = struct.Struct("<8sIIQQQQQIIdQ16s")
 _SUM = struct.Struct("<I")
@@ -130,7 +131,9 @@ def _lineage(data: bytes) -> str:
 
 
 def _parse(data: bytes) -> Published | None:
-    """What the bytes say; None if they are torn, or are none of this version."""
+    """What the bytes say; None if they are torn, or none of ours. Raises ``NewerStateError``."""
+    if data[:7] == _MAGIC[:7] and data[7:8].isdigit() and int(data[7:8]) > STATE_FORMAT:
+        raise newer_state(int(data[7:8]), f"its file {POSITION_FILE}")
     end = _RECORD.size
     if len(data) < SIZE or zlib.crc32(data[:end]) != _SUM.unpack_from(data, end)[0]:
         return None
@@ -304,6 +307,7 @@ class PublishedReader:
     def read(self, *, look: bool = False) -> Published | None:
         """What is published now; None: nothing, or it cannot be read. Never waits for a writer.
 
+        Raises ``NewerStateError`` if a newer mirror has published it: what it says may not be passed over.
         ``look``: whether another file is at the path is looked at in any case, not only every :data:`LOOK_SECONDS`.
         """
         now = time.monotonic()

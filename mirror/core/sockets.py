@@ -12,6 +12,7 @@ from pathlib import Path
 from mirror.core.errors import StateError
 from mirror.core.files import write_atomically
 from mirror.core.folders import _ASIDE, _path_in
+from mirror.core.state_errors import state_error
 
 #: Bytes of a path. sockaddr_un has room for 108 on Linux and 104 on macOS, with the final zero.
 _LONGEST_SOCKET = 100
@@ -55,13 +56,27 @@ def make_control_path(folder: Path) -> Path:
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise StateError(_SOCKETS, str(path.parent), error.strerror or "", next_step=_SHORTER) from error
+        raise state_error(error, path.parent, _SOCKETS, otherwise=_SHORTER) from error
     require_private(path.parent)
     try:
         write_atomically(folder / _ASIDE, os.fsencode(path), durable=False)
     except OSError as error:
-        raise StateError("use the state directory", str(folder), str(error)) from error
+        raise state_error(error, folder) from error
     return path
+
+
+def require_control_path(folder: Path) -> None:
+    """Raise ``StateError`` where :func:`make_control_path` would; nothing is made."""
+    path = folder / "control.sock"
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET:
+        return  # the folder is made private as its lock is taken
+    path = _aside(folder)
+    if os.path.lexists(path.parent):
+        require_private(path.parent)
+    elif not os.access(path.parent.parent, os.W_OK | os.X_OK):
+        raise StateError(_SOCKETS, str(path.parent), "it cannot be made", next_step=_SHORTER)
+    elif len(os.fsencode(path)) > _LONGEST_SOCKET:
+        raise StateError(_SOCKETS, str(path.parent), "its path is too long for a socket", next_step=_SHORTER)
 
 
 def require_private(directory: Path, *, user: int | None = None, next_step: str = "") -> None:

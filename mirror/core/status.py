@@ -16,7 +16,9 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from mirror.core.errors import WayBackLostError
+from mirror.core.errors import NewerStateError, WayBackLostError
+from mirror.core.files import write_atomically
+from mirror.core.versions import require_format, stamped
 
 #: Version of :class:`StatusReport` and of the JSON that ``mirror status --json`` prints.
 STATUS_VERSION = 1
@@ -392,17 +394,28 @@ def moved_text(report: StatusReport) -> str:
 def saved_report(source: Path, schema: str, folder: Path) -> StatusReport:
     """The report that a mirror saved last in a source's folder, as it was then; a new one if there is none.
 
-    A file that is damaged or cannot be read is named in ``last_error``.
+    A file that is damaged, newer or cannot be read is named in ``last_error``.
     """
     path = folder / STATUS_FILE
     report = StatusReport(source=str(source), schema=schema)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=StatusReport)
+        data = path.read_bytes()
+        require_format(msgspec.json.decode(data), path)
+        return msgspec.json.decode(data, type=StatusReport)
     except FileNotFoundError:
         return report
+    except NewerStateError as error:
+        return replace(report, last_error=str(error), error=error.to_dict())
     except (ValueError, OSError) as error:
         what = "cannot be read" if isinstance(error, OSError) else "is damaged"
-        return replace(report, last_error=f"the saved status {what} ({path}): {error}")
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return replace(report, last_error=f"the saved status {what} ({path}): {why}")
+
+
+def save_report(report: StatusReport, folder: Path) -> None:
+    """Save it in a source's folder, for :func:`saved_report`. Raises ``OSError``."""
+    values = stamped(msgspec.to_builtins(report))
+    write_atomically(folder / STATUS_FILE, encode(values), durable=False)
 
 
 _encoder = msgspec.json.Encoder()

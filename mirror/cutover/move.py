@@ -24,6 +24,7 @@ from mirror.cutover.finalize import Finalize
 from mirror.cutover.waiting import Operator
 from mirror.postgres import moving, phase
 from mirror.postgres.failures import translated
+from mirror.postgres.migrate import require_known_schema
 from mirror.postgres.phase import Event, Phase
 from mirror.postgres.sessions import Session, connect
 from mirror.postgres.table_locks import TableLocks
@@ -102,6 +103,7 @@ class Move:
         self.conn = connect(self.dsn, name="mirror cutover", raw=True)
         try:
             with translated("move a source", str(self.source)):
+                require_known_schema(self.conn)
                 query = (
                     "SELECT source_id, agent_id FROM mirror.sources WHERE path = $1::text AND schema_name = $2::text"
                 )

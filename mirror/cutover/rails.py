@@ -30,7 +30,7 @@ from mirror.cutover.readiness import Part, Readiness
 from mirror.cutover.renamed import judge_kept, judge_rules
 from mirror.parity.proof import ENOUGH, FORMS, last_run
 from mirror.postgres.failures import translated
-from mirror.postgres.migrate import statement
+from mirror.postgres.migrate import require_known_schema, statement
 from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sessions import connect
 
@@ -80,6 +80,7 @@ def plan(
     forms = None
     try:
         with connect(dsn) as connection, translated("look at Postgres"):
+            require_known_schema(connection)
             forms = _forms(connection, source, schema)
             _check_postgres(found, connection, source, schema, presets)
     except MirrorError as error:

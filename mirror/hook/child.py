@@ -26,6 +26,7 @@ from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError
 from mirror.core.folders import source_folder
 from mirror.core.notify import VARIABLES
+from mirror.core.state_errors import file_error
 
 #: Handled by the program's own logging configuration.
 logger = logging.getLogger("mirror")
@@ -218,8 +219,9 @@ class Sidecar:
             try:
                 self._start(sources)
             except OSError as error:  # no more processes, no room for the log
+                told = str(file_error(error, self._settings.state_dir) or error)
                 for source in sources:
-                    self._care[source].put_off(now, str(error))
+                    self._care[source].put_off(now, told)
 
     def _note_end(self, child: _Child, now: float) -> None:
         code = child.process.returncode

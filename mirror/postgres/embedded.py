@@ -21,7 +21,8 @@ from typing import Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from mirror.core.errors import SinkError, StateError
+from mirror.core.errors import SinkError
+from mirror.core.state_errors import room_for, state_error
 from mirror.postgres.cluster import Cluster, Postmaster
 
 #: Seconds to wait for a server that was found and may be recovering.
@@ -39,6 +40,13 @@ class EmbeddedPostgres:
         self._lock: int | None = lock
         self.dsn = _dsn(postmaster)
         """Connection string of the server's database ``postgres``, for psycopg and psql."""
+        self.is_new = False
+        """Whether its directory was made just now."""
+
+    @property
+    def runs_as(self) -> str:
+        """The name of the user that the server runs as; empty: the one of this process."""
+        return self._cluster.runs_as
 
     @property
     def pid(self) -> int:
@@ -106,11 +114,9 @@ def start_embedded(state_dir: Path) -> EmbeddedPostgres:
         data.parent.mkdir(parents=True, exist_ok=True)
         return _start(cluster, data)
     except OSError as error:
-        raise StateError(
-            "start the embedded Postgres",
-            str(state_dir),
-            str(error),
-            next_step="choose another --state-dir, or name a server with --postgres",
+        otherwise = "choose another --state-dir, or name a server with --postgres"
+        raise state_error(
+            error, data, "start the embedded Postgres", needed=room_for(0), otherwise=otherwise
         ) from error
 
 
@@ -120,9 +126,10 @@ def _start(cluster: Cluster, data: Path) -> EmbeddedPostgres:
         # Waits while another process stops the server.
         fcntl.flock(lock, fcntl.LOCK_SH)
         with _alone(data):
-            if not cluster.made:
+            if is_new := not cluster.made:
                 cluster.make()
             server = EmbeddedPostgres(cluster, cluster.postmaster() or cluster.start(), lock)
+            server.is_new = is_new
         _await_connection(server.dsn, data)
         return server
     except BaseException:

@@ -25,8 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mirror.core.errors import StateError
 from mirror.core.files import sync_folder
+from mirror.core.state_errors import room_for, state_error
 from mirror.replica.images import Image, image_at, rediff_path
 from mirror.replica.shadow import Shadow
 
@@ -49,10 +49,10 @@ def blocks(read: ReadFile) -> Iterator[tuple[int, bytes]]:
         offset += len(block)
 
 
-def copy_file(read: ReadFile, target: Path, progress: Progress | None = None) -> None:
+def copy_file(read: ReadFile, target: Path, size: int, progress: Progress | None = None) -> None:
     """Write the database file's bytes to ``target``; ``progress`` is called with the bytes written so far.
 
-    Raises ``StateError``.
+    ``size``: bytes that the file has, about. Raises ``StateError``.
     """
     try:
         with open(target, "wb") as file:
@@ -61,13 +61,7 @@ def copy_file(read: ReadFile, target: Path, progress: Progress | None = None) ->
                 if progress is not None:
                     progress(offset + len(block))
     except OSError as error:
-        raise StateError(
-            "copy the source",
-            str(target),
-            str(error),
-            next_step="make room in the state directory",
-            retryable=True,
-        ) from error
+        raise state_error(error, target, "copy the source", needed=room_for(size), retryable=True) from error
 
 
 def rediff(
@@ -101,13 +95,7 @@ def rediff(
             os.fsync(file.fileno())
         sync_folder(folder)
     except OSError as error:
-        raise StateError(
-            "compare the source with the shadow",
-            str(path),
-            str(error),
-            next_step="make room in the state directory",
-            retryable=True,
-        ) from error
+        raise state_error(error, path, "compare the source with the shadow", retryable=True) from error
     return found
 
 

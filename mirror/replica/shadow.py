@@ -8,7 +8,8 @@ Files in the source's state directory::
     shadow.redo     while a save runs: the pages it is about to write
     rediff-N.pages  pages that the comparison of generation N found to differ (format: :mod:`mirror.replica.copy`)
 
-``shadow.json`` is a :class:`SavedPosition` as JSON, and ``crc``: the CRC-32 of that JSON without it. ``shadow.map`` is
+``shadow.json`` is a :class:`SavedPosition` as JSON, with the format (:mod:`mirror.core.versions`), and ``crc``: the
+CRC-32 of that JSON without it, in every format. ``shadow.map`` is
 a page map as bytes (:meth:`~mirror.sqlite.decode.pagemap.PageMap.to_bytes`). ``shadow.redo``, little-endian: 4 bytes
 size of a position, 4 bytes number of pages, the position as in ``shadow.json``, for each page 4 bytes number, 8 bytes
 segment and 8 bytes offset of its image (:func:`~mirror.replica.images.place_of`), then the page map. The last two files
@@ -40,10 +41,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mirror.capture.spool import SpoolPlace
-from mirror.core.errors import FormatError, StateError
+from mirror.core.errors import FormatError, NewerStateError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.files import write_atomically
 from mirror.core.positions import Lsn, Salts
+from mirror.core.state_errors import state_error
+from mirror.core.versions import require_format, stamped, without_stamp
 from mirror.replica.images import Image, Images, image_at, place_of
 from mirror.replica.spool_reader import SpoolReader
 
@@ -114,20 +117,20 @@ class Shadow:
         """The shadow as saved, and its page map's bytes; None if there is none.
 
         Finishes a save that was cut short. Raises ``FormatError`` for files that are damaged or do not fit together,
-        ``StateError`` for those that cannot be read.
+        ``StateError`` for those that cannot be read, or that a newer mirror has made.
         """
         try:
             _remove_leftovers(folder)
             redo = folder / "shadow.redo"
             if redo.exists():
                 _finish_save(folder, redo)
-            saved = _parse_position((folder / "shadow.json").read_bytes())
+            saved = _parse_position((folder / "shadow.json").read_bytes(), folder)
             pagemap = (folder / "shadow.map").read_bytes()
             shadow = cls(folder, images, saved, faults)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StateError("open the shadow", str(folder), str(error), retryable=True) from error
+            raise state_error(error, folder, "open the shadow", retryable=True) from error
         except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
             raise FormatError("open the shadow", str(folder), f"{type(error).__name__}: {error}") from error
         body, stored = pagemap[:-4], pagemap[-4:]
@@ -268,13 +271,7 @@ class Shadow:
             self._faults("save:position")
             (self._folder / "shadow.redo").unlink()
         except OSError as error:
-            raise StateError(
-                "save the shadow",
-                str(self._folder),
-                str(error),
-                next_step="make room in the state directory",
-                retryable=True,
-            ) from error
+            raise state_error(error, self._folder, "save the shadow", retryable=True) from error
         finally:
             images.close()
             spool.close()
@@ -310,7 +307,7 @@ def _finish_save(folder: Path, redo: Path) -> None:
         redo.unlink()  # cut short before it was whole: nothing had been written yet
         return
     head_size, count = struct.unpack_from("<II", data)
-    saved = _parse_position(data[8 : 8 + head_size])
+    saved = _parse_position(data[8 : 8 + head_size], folder)
     at = 8 + head_size
     overlay = {}
     for _ in range(count):
@@ -333,7 +330,7 @@ def _finish_save(folder: Path, redo: Path) -> None:
 
 
 def _position_json(saved: SavedPosition) -> bytes:
-    values = asdict(saved)
+    values = stamped(asdict(saved))
     return json.dumps(values | {"crc": _crc(values)}).encode()
 
 
@@ -341,20 +338,22 @@ def _crc(values: dict[str, object]) -> int:
     return zlib.crc32(json.dumps(values).encode())
 
 
-def _parse_position(data: bytes) -> SavedPosition:
+def _parse_position(data: bytes, folder: Path) -> SavedPosition:
     values = dict(json.loads(data))
     if values.pop("crc") != _crc(values):
         raise ValueError("the saved position is damaged")
+    require_format(values, folder / "shadow.json")  # only now: a damaged file may say anything
+    values = without_stamp(values)
     salt1, salt2 = values.pop("salts")
     segment, offset = values.pop("place")
     return SavedPosition(salts=Salts(salt1, salt2), place=SpoolPlace(segment, offset), **values)
 
 
 def saved_position(folder: Path) -> SavedPosition | None:
-    """What the files in a folder describe; None if there are none, or damaged ones."""
+    """What the files in a folder describe; None if there are none, or damaged or newer ones."""
     try:
-        return _parse_position((folder / "shadow.json").read_bytes())
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return _parse_position((folder / "shadow.json").read_bytes(), folder)
+    except (FileNotFoundError, NewerStateError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

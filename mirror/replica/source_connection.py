@@ -17,7 +17,7 @@ import apsw
 
 from mirror.core.backoff import Backoff
 from mirror.core.errors import (
-    RECOVER,
+    GOES_ON,
     FormatError,
     OldLogError,
     PrivateIndexError,
@@ -25,6 +25,7 @@ from mirror.core.errors import (
     SourceError,
     overwritten,
     put_again,
+    recover,
 )
 from mirror.core.files import Stamp
 from mirror.core.place import require_own_name
@@ -195,7 +196,7 @@ class OpenSource:
     def not_whole(self, there: int, pages: int) -> SourceError:
         """The error for a file that ends too early."""
         detail = f"the file has {there} pages of {pages}: a copy of it is not finished"
-        return self._refused(detail, "let the copy end: the mirror goes on by itself", retryable=True)
+        return self._refused(detail, f"let the copy end{GOES_ON}", retryable=True)
 
     def reader(self) -> FileReader:
         """A reader of the database file, up to its present size; raises ``ReplacedError``."""
@@ -295,7 +296,7 @@ class SourceConnection:
         except SourceError as error:
             if (self._followed or self._missed) and not error.retryable:
                 error.retryable = True
-                error.next_step += "; the mirror then goes on by itself"
+                error.next_step += GOES_ON
             raise
         self._names.open(in_wal_mode=self._open.in_wal_mode)
         again = self._followed and not self._ours
@@ -444,14 +445,15 @@ def _explain(error: apsw.Error, database: Path) -> SourceError:
             "open the source",
             str(database),
             f"its list of tables cannot be read ({error}): it is damaged, or encrypted behind a plain header",
-            next_step=f"if it is damaged, {RECOVER}" + (of_before if logged is not None and logged.size else ""),
+            next_step=f"if it is damaged, {recover(database)}"
+            + (of_before if logged is not None and logged.size else ""),
         )
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return SourceError(
             "open the source",
             str(database),
             "it is locked: a program holds it in exclusive mode, or is just changing its journal mode",
-            next_step="let the program use locking_mode=NORMAL; the mirror then goes on by itself",
+            next_step=f"let the program use locking_mode=NORMAL{GOES_ON}",
             retryable=True,
         )
     if isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError):

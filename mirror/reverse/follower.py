@@ -103,7 +103,9 @@ class ReverseFollower:
             try:
                 touched = file is not None and file != mark(database)  # before it is opened
             except OSError as error:
-                raise SourceError("carry writes back", str(database), str(error), retryable=True) from error
+                raise SourceError(
+                    "carry writes back", str(database), error.strerror or str(error), retryable=True
+                ) from error
             self._writer = SqliteWriter(database, hold=self._lock.is_kept())
             self._meanwhile = meanwhile
             self._watch = StrayWatch(self._writer, database, self.source_id, connecting, self._look_after)

@@ -1,11 +1,11 @@
 """Preflight: what would go wrong, before anything is copied; and the Postgres type that each column gets.
 
-Nothing is written anywhere, except the files that SQLite itself makes beside a WAL database.
+Nothing is written anywhere, except the files that SQLite itself makes beside a WAL database, and what
+:mod:`mirror.sidecar.doctor_place` tries for a moment. What takes no time comes first, the values of the tables last.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,14 +16,14 @@ import psycopg
 
 from mirror.core.checks import Code
 from mirror.core.config.settings import DEFAULT_AGENT
-from mirror.core.errors import RECOVER, ConfigError, MirrorError, SinkError, SourceError
+from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError, recover
 from mirror.core.inherited import Known, inherited
 from mirror.core.rules import NO_RULES, Rules
 from mirror.core.tables import ColumnType, TableMapping
 from mirror.core.virtual import left_out
-from mirror.postgres.cluster import forbidden_in
+from mirror.core.words import counted
 from mirror.postgres.failures import translated
-from mirror.postgres.migrate import statement
+from mirror.postgres.migrate import require_known_schema, statement
 from mirror.postgres.names import occupants, taken
 from mirror.postgres.profiles import PROFILES, memustore
 from mirror.postgres.profiles.generic import MAX_COLUMNS
@@ -33,14 +33,14 @@ from mirror.postgres.source_copy import stand_in
 from mirror.replica.declared import open_to_read
 from mirror.replica.filesystem import host_folder, mounts, shared_with_host
 from mirror.replica.source_connection import OpenSource
+from mirror.sidecar.doctor_place import check_place
 from mirror.sidecar.doctor_report import Report
 from mirror.sidecar.doctor_values import Held, check_values, rows_of
 from mirror.sidecar.rule_notes import rule_notes
 from mirror.sqlite.decode.schema import Schema, SchemaRow, parse_schema
 
-#: Room that a source needs in the state directory, as a factor of its size and bytes more: for its copy, and as much
-#: again for what is spooled during the copy.
-ROOM_FACTOR, ROOM_BYTES = 2, 256 << 20
+#: What a source has besides tables, by SQLite's word, and the plural.
+_OBJECTS = {"view": "views", "trigger": "triggers", "index": "indexes"}
 #: As ``server_version_num``.
 OLDEST_POSTGRES = 150_000
 
@@ -54,54 +54,51 @@ def examine(
     profile: str | None,
     own_schema: str,
     rules: Rules = NO_RULES,
+    problems: Iterable[MirrorError] = (),
 ) -> Report:
     """Check a source, and the Postgres that it is to be mirrored to. Errors become findings.
 
-    ``dsn``: None for the embedded server, which is not checked. ``schema``, ``agent``, ``profile``: as for `mirror up`.
+    ``dsn``: None for the embedded server, which is not started. ``schema``, ``agent``, ``profile``: as for `mirror up`.
     ``own_schema``: the command that gives the source a schema of its own. ``rules``: those of mirror.json.
+    ``problems``: what has been found already.
     """
     report = Report(str(source), agent, profile)
-    if dsn is None and (found := forbidden_in(state_dir)):
-        step = "name another --state-dir, or a Postgres of your own"
-        detail = f"the embedded Postgres cannot run in {state_dir}: {'a space' if found == ' ' else found}"
-        report.add(Code.STATE_DIRECTORY, "problem", "state directory", detail, step)
-    mappings: list[TableMapping] = []
+    check_place(report, source, state_dir, embedded=dsn is None)
+    for problem in problems:
+        report.fails(Code.POSTGRES if isinstance(problem, SinkError) else Code.STATE_DIRECTORY, "mirror", problem)
     held: Held = {}
     known: list[Known] = []
-    unreachable: MirrorError | None = None
+    reached = False
     if dsn is not None:
         try:
             with connect(dsn) as connection, translated("look at Postgres"):
+                _check_server(report, connection, schema)
                 held = _held_types(connection, report.source, schema)
                 known = _known_tables(connection, report.source, schema)
+                reached = True
         except MirrorError as error:
-            unreachable = error
+            report.fails(Code.POSTGRES, "Postgres", error)
+    mappings: list[TableMapping] = []
     try:
-        wal = _check_file(report, source, state_dir)
+        wal = _check_file(report, source)
         mappings = _check_tables(report, source, schema, rules, held, known, wal=wal)
     except MirrorError as error:
         report.fails(Code.SOURCE, "source", error)
-    if dsn is None:
-        detail = "no server is configured: the embedded one will be started in the state directory"
-        step = "to use another server, name it: --postgres, or ARGENT_PG_URL"
-        report.add(Code.POSTGRES, "note", "Postgres", detail, step)
-        return report
-    try:
-        if unreachable is not None:
-            raise unreachable
-        with connect(dsn) as connection, translated("look at Postgres"):
-            _check_postgres(report, connection, schema, mappings, own_schema)
-    except MirrorError as error:
-        report.fails(Code.POSTGRES, "Postgres", error)
+    if dsn is not None and reached:
+        try:
+            with connect(dsn) as connection, translated("look at Postgres"):
+                _check_for_profile(report, connection, schema)
+                _find_collisions(report, connection, schema, mappings, own_schema)
+        except MirrorError as error:
+            report.fails(Code.POSTGRES, "Postgres", error)
     return report
 
 
-def _check_file(report: Report, source: Path, state_dir: Path) -> bool:
-    """Check the file and its place; returns whether it is in WAL mode. Raises ``SourceError``."""
+def _check_file(report: Report, source: Path) -> bool:
+    """Check the file; returns whether it is in WAL mode. Raises ``SourceError``."""
     opened = OpenSource(source)  # raises if it cannot be followed: network, encryption, locks, rights
     try:
         wal = opened.in_wal_mode
-        size = opened.size()
     finally:
         opened.close()
     detail = "a readable SQLite database on a local file system; its locks and WAL can be read"
@@ -110,15 +107,7 @@ def _check_file(report: Report, source: Path, state_dir: Path) -> bool:
         report.add(Code.FILE_SYSTEM, "note", "file system", *host_folder(kind))
     report.add(Code.SQLITE, "ok", "SQLite", f"library {apsw.sqlite_lib_version()}")
     if wal:
-        report.add(
-            Code.JOURNAL_MODE,
-            "ok",
-            "journal mode",
-            "WAL: every commit is followed; a program that locks the file for itself"
-            " alone (exclusive locking mode, Turso's engine) cannot open it beside a mirror; and the mirror keeps the"
-            f" log when the program ends, so before you put a backup in place, stop the mirror too, and delete"
-            f" {source.name}-wal and {source.name}-shm",
-        )
+        report.add(Code.JOURNAL_MODE, "ok", "journal mode", "WAL: every commit is followed")
     else:
         report.add(
             Code.JOURNAL_MODE,
@@ -127,14 +116,6 @@ def _check_file(report: Report, source: Path, state_dir: Path) -> bool:
             "not WAL: after each change all pages are compared, which is slower",
             "have the program run PRAGMA journal_mode=WAL, if possible",
         )
-    above = next(path for path in (state_dir, *state_dir.parents) if path.exists())
-    free, needed = shutil.disk_usage(above).free, ROOM_FACTOR * size + ROOM_BYTES
-    detail = f"{free >> 20:,} MB free for a source of {size >> 20:,} MB"
-    if free < needed:
-        step = f"make room for {needed >> 20:,} MB, or name another --state-dir"
-        report.add(Code.DISK, "problem", "disk", detail, step)
-    else:
-        report.add(Code.DISK, "ok", "disk", detail)
     return wal
 
 
@@ -181,8 +162,10 @@ def _check_tables(
             report.add(Code.RULE, "note", f"rule {note.rule}", note.detail, note.next_step)
         kind = "a MemuStore or its dashboard" if report.profile == "memustore" else "any SQLite tables"
         owner = f", of the agent {report.agent}" if report.agent else ""
-        report.add(Code.PROFILE, "ok", "profile", f"{report.profile}: for {kind}{owner}; {len(tables)} tables")
-        _name_the_rest(report, known_schema, found)
+        report.add(
+            Code.PROFILE, "ok", "profile", f"{report.profile}: for {kind}{owner}; {counted(len(tables), 'table')}"
+        )
+        _name_the_rest(report, known_schema, found, _foreign_keys(connection, tables))
         mappings = []
         profiles = with_rules(PROFILES, rules)
         for table in tables.values():
@@ -213,7 +196,7 @@ def _check_tables(
                 check_values(report, connection, mapping, held)
             except apsw.CorruptError as error:
                 detail = f"it is damaged ({error}); the rows that can be read are mirrored, and all other tables"
-                report.add(Code.TABLE_UNREADABLE, "problem", f"table {table.name}", detail, RECOVER)
+                report.add(Code.TABLE_UNREADABLE, "problem", f"table {table.name}", detail, recover(source))
             except apsw.Error as error:
                 # A virtual column that cannot be computed; or, outside WAL mode, a program that is writing.
                 detail = f"its values could not be read: {error}"
@@ -226,8 +209,13 @@ def _check_tables(
         connection.close()
 
 
-def _name_the_rest(report: Report, schema: Schema, rows: Iterable[tuple[Any, ...]]) -> None:
-    """What the source has and the mirror does not carry: virtual tables, views, triggers, indexes.
+def _foreign_keys(connection: apsw.Connection, tables: Iterable[str]) -> int:
+    count = "SELECT count(DISTINCT id) FROM pragma_foreign_key_list(?)"
+    return sum(int(connection.execute(count, (name,)).get) for name in tables)
+
+
+def _name_the_rest(report: Report, schema: Schema, rows: Iterable[tuple[Any, ...]], foreign_keys: int) -> None:
+    """What the source has and the mirror does not carry: virtual tables, views, triggers, indexes, foreign keys.
 
     ``rows``: those of ``sqlite_schema``.
     """
@@ -250,18 +238,20 @@ def _name_the_rest(report: Report, schema: Schema, rows: Iterable[tuple[Any, ...
         report.add(Code.VIRTUAL_TABLES, "note", "derived virtual tables", detail, "search in Postgres by its own means")
     # An index without a statement is that of a key or of UNIQUE.
     counts = Counter(kind for kind, _, _, _, statement_ in rows if kind != "table" and statement_ is not None)
-    if counts:
-        named = (("view", "view", "views"), ("trigger", "trigger", "triggers"), ("index", "index", "indexes"))
-        text = ", ".join(f"{counts[k]:,} {one if counts[k] == 1 else many}" for k, one, many in named if counts[k])
+    text = [
+        *(counted(counts[kind], kind, many) for kind, many in _OBJECTS.items() if counts[kind]),
+        *([counted(foreign_keys, "foreign key")] if foreign_keys else []),
+    ]
+    if text:
         own = "; the profile's tables have indexes of their own" if profile.migrations else ""
-        detail = f"not carried to Postgres: {text}{own}"
+        detail = f"not carried to Postgres: {', '.join(text)}{own}"
         step = "make those that programs need in Postgres, where the mirror leaves them alone"
+        step += "; foreign keys are made when programs move (`mirror cutover plan`)" if foreign_keys else ""
         report.add(Code.OTHER_OBJECTS, "note", "views, triggers, indexes", detail, step)
 
 
-def _check_postgres(
-    report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping], own_schema: str
-) -> None:
+def _check_server(report: Report, connection: psycopg.Connection[Any], schema: str) -> None:
+    """Raises ``SinkError``: if a newer mirror uses the database, too."""
     version = connection.info.server_version
     detail = f"version {version // 10000}.{version % 10000}, database {connection.info.dbname}"
     if version < OLDEST_POSTGRES:
@@ -272,10 +262,7 @@ def _check_postgres(
     if encoding != "UTF8":
         step = "create a database with ENCODING 'UTF8'"
         report.add(Code.ENCODING, "problem", "encoding", f"the database's is {encoding}", step)
-    row = connection.execute(statement("doctor"), {"schema": schema}).fetchone()
-    if row is None:
-        raise SinkError("check Postgres", connection.info.dbname, "no answer")
-    read_only, may_create, may_use, vector, available, app_role, app_bypasses, may_make_roles = row
+    read_only, may_create, may_use = _answers(connection, schema)[:3]
     if read_only:
         step = "name the primary server, or end its read-only mode"
         report.add(Code.READ_ONLY, "problem", "rights", "the database is read-only", step)
@@ -285,6 +272,19 @@ def _check_postgres(
         report.add(Code.RIGHTS, "problem", "rights", f"the user may not create in {where}", step)
     else:
         report.add(Code.RIGHTS, "ok", "rights", "the user may create schemas and tables")
+    require_known_schema(connection)
+
+
+def _answers(connection: psycopg.Connection[Any], schema: str) -> tuple[Any, ...]:
+    row = connection.execute(statement("doctor"), {"schema": schema}).fetchone()
+    if row is None:
+        raise SinkError("check Postgres", connection.info.dbname, "no answer")
+    return tuple(row)
+
+
+def _check_for_profile(report: Report, connection: psycopg.Connection[Any], schema: str) -> None:
+    """What the profile and the agent need of Postgres, once they are known. Raises ``SinkError``."""
+    vector, available, app_role, app_bypasses, may_make_roles = _answers(connection, schema)[3:]
     if report.profile == "memustore":
         if not vector and not available:
             step = "install it, or use --profile generic"
@@ -301,7 +301,6 @@ def _check_postgres(
         else:
             detail = "the role argent_app exists" if app_role else "the role argent_app can be created"
             report.add(Code.ROW_SECURITY, "ok", "row security", detail)
-    _find_collisions(report, connection, schema, mappings, own_schema)
 
 
 def _find_collisions(

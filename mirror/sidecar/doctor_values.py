@@ -18,6 +18,7 @@ from mirror.core.quote import quoted
 from mirror.core.sql_values import decoded, with_classes
 from mirror.core.tables import ANY_VALUE, ColumnType, Table, TableMapping
 from mirror.core.values import BadText, Row, Value
+from mirror.core.words import counted
 from mirror.postgres import kinds
 from mirror.postgres.codecs import (
     BAD_TEXT,
@@ -31,9 +32,10 @@ from mirror.postgres.codecs import (
     key_encoder,
     size_of,
 )
+from mirror.postgres.originals import document_of
 from mirror.postgres.target import Target
 from mirror.postgres.typed import encoder
-from mirror.sidecar.doctor_report import ColumnReport, Report
+from mirror.sidecar.doctor_report import ColumnReport, Report, TableReport
 
 #: By source table and column: the type that it has in Postgres already.
 Held = dict[tuple[str, str], ColumnType]
@@ -67,6 +69,8 @@ def check_values(report: Report, connection: apsw.Connection, mapping: TableMapp
     seen = [kinds.Kinds(choices) for choices in offered]
     free = [ColumnType(target.pg_type, target.codec) == ANY_VALUE for target in mapping.columns]
     odd = [Counter[str]() for _ in columns]
+    documents = [target.codec == "document" for target in mapping.columns]
+    plain = [0] * len(columns)
     room = stored.has_room
     long_keys = {False: 0, True: 0}
     null_keys = rows = 0
@@ -80,7 +84,9 @@ def check_values(report: Report, connection: apsw.Connection, mapping: TableMapp
             classes[at][_class_of(value)] += 1
             seen[at].see(value)
             try:
-                encoders[at](value)
+                shown = encoders[at](value)
+                if documents[at] and isinstance(value, str) and document_of(value) is None and shown is not None:
+                    plain[at] += 1
                 if free[at] and (reason := _odd(value)):
                     odd[at][reason] += 1
             except Misfit:
@@ -95,6 +101,8 @@ def check_values(report: Report, connection: apsw.Connection, mapping: TableMapp
                 else:
                     rejects[at][reject.reason] += 1
     report.columns += columns
+    key = ("_rowid",) if null_keys and report.agent is None else mapping.key or ("_rowid",)
+    report.tables.append(TableReport(table.name, list(key)))
     for at, found in enumerate(columns):
         found.classes, found.rejects = dict(classes[at].most_common()), dict(rejects[at].most_common())
         declared = ColumnType(mapping.columns[at].pg_type, mapping.columns[at].codec)
@@ -123,26 +131,33 @@ def check_values(report: Report, connection: apsw.Connection, mapping: TableMapp
             report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
         if found.misfits:
             verb = "is" if stays else "becomes"
-            detail = f"{verb} {found.becomes}: {found.misfits:,} values do not fit its type"
+            fit = "does not fit" if found.misfits == 1 else "do not fit"
+            detail = f"{verb} {found.becomes}: {counted(found.misfits, 'value')} {fit} its type"
             step = "nothing is lost; for a typed column, change these values in the source before `mirror up`"
             if becomes != ANY_VALUE:
                 detail += ", and all are of this one kind"
                 step = "nothing is lost; a value of another kind makes it jsonb later"
             report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
         if found.escaped:
-            detail = f"{found.escaped:,} texts have a NUL or are not valid: shown without that, and whole in _original"
+            are = "has a NUL or is not valid" if found.escaped == 1 else "have a NUL or are not valid"
+            detail = f"{counted(found.escaped, 'text')} {are}: shown without that, and whole in _original"
             step = "nothing is lost; sql/README.md says how to read them"
             report.add(Code.COLUMN_ESCAPED, "note", f"column {table.name}.{found.column}", detail, step)
+        if plain[at]:
+            are = "is no JSON: it is a JSON string" if plain[at] == 1 else "are no JSON: they are JSON strings"
+            detail = f"{counted(plain[at], 'text')} {are} in Postgres"
+            step = "nothing is lost; `#>> '{}'` gives such a text, and `->>` the members of all others"
+            report.add(Code.COLUMN_NO_JSON, "note", f"column {table.name}.{found.column}", detail, step)
         for reason, count in found.rejects.items():
             report.add(
                 Code.COLUMN_REJECTS,
                 "problem",
                 f"column {table.name}.{found.column}",
-                f"{count:,} rows would go to mirror.rejects: {reason}",
+                f"{counted(count, 'row')} would go to mirror.rejects: {reason}",
                 "change the values in the source, or accept it: `mirror rejects list` shows the rows later",
             )
     if long := long_keys[any(columns[at].becomes == "jsonb" for at in keys)]:
-        detail = f"{long:,} rows would go to mirror.rejects: {LONG_KEY}"
+        detail = f"{counted(long, 'row')} would go to mirror.rejects: {LONG_KEY}"
         step = "make these keys shorter in the source, or accept it: `mirror rejects list` shows the rows later"
         report.add(Code.TABLE_KEY, "problem", f"table {table.name}", detail, step)
     if null_keys and report.agent is not None:
@@ -150,11 +165,12 @@ def check_values(report: Report, connection: apsw.Connection, mapping: TableMapp
             Code.TABLE_KEY,
             "problem",
             f"table {table.name}",
-            f"{null_keys:,} rows would go to mirror.rejects: NULL in the primary key",
+            f"{counted(null_keys, 'row')} would go to mirror.rejects: NULL in the primary key",
             "give these rows a key in the source",
         )
     elif null_keys:
-        detail = f"keyed by _rowid: {null_keys:,} rows have NULL in their key"
+        have = "has NULL in its key" if null_keys == 1 else "have NULL in their key"
+        detail = f"keyed by _rowid: {counted(null_keys, 'row')} {have}"
         step = "for its own key in Postgres, give these rows a key in the source"
         report.add(Code.TABLE_KEY, "note", f"table {table.name}", detail, step)
     if table.without_rowid and rows >= KEYED_ROWS:

@@ -45,7 +45,7 @@ def copy_source(
     begin = feed.attach(floor, "a whole copy begins", pump)
     read = source.reader()
     header = DatabaseHeader.parse(read.header())
-    copy_file(read, Shadow.database(task.folder), progress)
+    copy_file(read, Shadow.database(task.folder), read.size, progress)
     target = feed.await_mark(pump)
     found = frames_until(spool, begin, feed.until, target)
     if isinstance(found, GapFound):

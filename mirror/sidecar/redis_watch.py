@@ -65,8 +65,8 @@ class RedisWatch:
                 self._bug = repr(error)
             self._stopping.wait(EVERY)
 
-    def look(self) -> RedisReport:
-        """Look now. What has changed since the last look, that it is away or there again, is logged."""
+    def look(self, *, quiet: bool = False) -> RedisReport:
+        """Look now. What has changed since the last look, it is away or there again, is logged unless ``quiet``."""
         before = self._around.redis
         try:
             found = self._found()
@@ -80,7 +80,9 @@ class RedisWatch:
                 away_since=since,
                 next_step=problem.next_step,
             )
-        if found.error is not None and (before is None or before.error is None):
+        if quiet:
+            pass
+        elif found.error is not None and (before is None or before.error is None):
             logger.warning("{} does not answer, and is asked again and again: {}", found.place, found.error)
         elif found.error is None and before is not None and before.error is not None:
             logger.info("{} answers again", found.place)

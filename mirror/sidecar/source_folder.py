@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable
@@ -10,20 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mirror.capture.link import NO_DESCRIPTORS
 from mirror.capture.spool import segments
 from mirror.core.changes import Announcing
 from mirror.core.errors import MirrorError, StateError
 from mirror.core.locks import SourceLock
 from mirror.core.rules import NO_RULES, Rules
+from mirror.core.state_errors import NO_DESCRIPTORS, OF_FILES, USE_STATE, state_error, step_for
 from mirror.core.status import ChangesReport
 
 #: Seconds between two checks that nothing has been deleted.
 CHECK_INTERVAL = 0.5
 #: Seconds after which a folder cannot have changed any more without another time of change.
 _SETTLED_SECONDS = 1.0
-#: Errors that only a disk gives. The descriptors that a source's loop writes to are all in the state directory.
-_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.ESTALE)
 
 
 class FeedOfSource(Announcing, Protocol):
@@ -65,15 +62,20 @@ class SourceTask:
 
 
 def located(error: OSError, task: SourceTask) -> MirrorError:
-    """The error for an ``OSError`` in a source's loop, with the place where it happened; retryable."""
+    """The error for an ``OSError`` in a source's loop, with the place where it happened; retryable.
+
+    The descriptors that the loop writes to are all in the state directory.
+    """
     named = isinstance(error.filename, str | bytes)
     place = str(Path(os.fsdecode(error.filename))) if named else ""
     detail = error.strerror or str(error)
     if error.errno in NO_DESCRIPTORS:
-        step = "raise the limit of open files (`ulimit -n`)"
+        step = step_for(error, task.folder)
         return MirrorError("open a file or a socket", place, detail, next_step=step, retryable=True)
-    if Path(place).is_relative_to(task.folder) if named else error.errno in _OF_DISKS:
-        return StateError("use the state directory", place or str(task.folder), detail, retryable=True)
+    if Path(place).is_relative_to(task.folder) if named else error.errno in OF_FILES:
+        if isinstance(error, FileNotFoundError):  # deleted just now: the mirror makes it again
+            return StateError(USE_STATE, place, detail, retryable=True)
+        return state_error(error, task.folder, retryable=True)
     return MirrorError("run the mirror", place or str(task.database), detail, retryable=True)
 
 

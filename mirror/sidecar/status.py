@@ -19,12 +19,10 @@ from loguru import logger
 from msgspec.structs import replace
 
 from mirror.core.errors import MirrorError, SealedError, SourceError
-from mirror.core.files import write_atomically
 from mirror.core.positions import Lsn, Position
 from mirror.core.rows import TableResult
 from mirror.core.source_settings import is_paused, proposed_schema
 from mirror.core.status import (
-    STATUS_FILE,
     EventsReport,
     GapReport,
     HookReport,
@@ -37,10 +35,10 @@ from mirror.core.status import (
     RuleReport,
     StatusReport,
     WideningReport,
-    encode,
     is_lost,
     kept_text,
     named,
+    save_report,
     saved_report,
 )
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Profile, Table
@@ -384,7 +382,7 @@ class SourceStatus:
         self._kept = now
         # The file is only for people to read: a full disk must not end a mirror that waits for room.
         with contextlib.suppress(OSError):
-            write_atomically(folder / STATUS_FILE, encode(self.report()), durable=False)
+            save_report(self.report(), folder)
 
     def _lag(self, now: float) -> float | None:
         """Seconds for which the oldest commit that is not applied has waited; None: unknown.

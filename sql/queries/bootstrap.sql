@@ -4,5 +4,6 @@ CREATE TABLE IF NOT EXISTS mirror.migrations (
     version    int PRIMARY KEY,
     name       text NOT NULL,
     checksum   text NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT now()
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    mirror_version text  -- of the mirror that has applied it; NULL: not known
 );

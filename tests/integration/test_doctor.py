@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,11 +53,12 @@ def test_all_is_well(cli: CommandLine, folder: Path, dsn: str) -> None:
         code, report = examine(cli, folder / "memory.db")
         assert code == 0, report
         assert set(told(report, "ok")) == {
-            *("file", "SQLite", "journal mode", "disk", "profile", "Postgres", "rights", "pgvector", "row security")
+            *("state directory", "disk", "Postgres", "rights", "file", "SQLite", "journal mode", "profile", "pgvector"),
+            "row security",
         }
         found = column(report, "memory_items.embedding")
         assert (found["becomes"], found["classes"]) == ("vector", {"blob": 1, "null": 1})
-        assert cli.run("doctor", folder / "memory.db").out.count("✓") == 9
+        assert cli.run("doctor", folder / "memory.db").out.count("✓") == 10
         with psycopg.connect(dsn) as connection:
             there = connection.execute("SELECT to_regnamespace('mirror')").fetchone()
         assert there == (None,), "nothing is made"
@@ -81,7 +84,7 @@ def test_values(cli: CommandLine, folder: Path) -> None:
         assert column(report, "t.s")["rejects"] == {} and column(report, "t.s")["escaped"] == 2
         assert "2 texts have a NUL or are not valid" in told(report, "note")["column t.s"]
         assert column(report, "k.b")["classes"] == {"integer": 1}
-        assert "1 rows have NULL in their key" in told(report, "note")["table u"]
+        assert "1 row has NULL in its key" in told(report, "note")["table u"]
         _, with_agent = examine(cli, folder / "any.db", "--agent", "main")
         assert "NULL in the primary key" in told(with_agent, "problem")["table u"]
 
@@ -91,9 +94,9 @@ def test_what_postgres_has_already(cli: CommandLine, folder: Path) -> None:
     with Writer(folder / "any.db") as writer:
         writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, a INTEGER, b INTEGER)")
         writer.run("INSERT INTO t VALUES (1, 'text', 1), (2, 2, 2)")
-        assert "becomes jsonb: 1 values" in told(examine(cli, folder / "any.db")[1], "note")["column t.a"]
+        assert "becomes jsonb: 1 value does not fit" in told(examine(cli, folder / "any.db")[1], "note")["column t.a"]
         assert cli.run("up", folder / "any.db", "--once").code == 0
-        assert "is jsonb: 1 values" in told(examine(cli, folder / "any.db")[1], "note")["column t.a"]
+        assert "is jsonb: 1 value does not fit" in told(examine(cli, folder / "any.db")[1], "note")["column t.a"]
         writer.run("UPDATE t SET a = 1")
         _, report = examine(cli, folder / "any.db")
         assert column(report, "t.a")["becomes"] == "jsonb" and column(report, "t.b")["becomes"] == "bigint"
@@ -110,6 +113,87 @@ def test_a_store_with_what_does_not_fit(cli: CommandLine, folder: Path) -> None:
         assert "not JSON" in problems["column memory_items.extra"]
         assert "not a float32 vector" in problems["column memory_items.embedding"]
         assert examine(cli, folder / "memory.db", "--profile", "generic")[0] == 0
+
+
+def test_keys_documents_and_what_is_left_out(cli: CommandLine, folder: Path) -> None:
+    """By which key each table is known, what its JSON becomes, and what does not come along."""
+    with Writer(folder / "any.db") as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE p(a TEXT, b TEXT, PRIMARY KEY (a, b))")
+        writer.run("CREATE TABLE c(id INTEGER PRIMARY KEY, a, b, v JSON, FOREIGN KEY (a, b) REFERENCES p(a, b))")
+        writer.run("CREATE TABLE r(x REFERENCES p)", "CREATE INDEX i ON c(a)", "CREATE VIRTUAL TABLE f USING fts5(x)")
+        writer.run("""INSERT INTO c(v) VALUES ('{"a": 1}'), ('plain'), (NULL), ('[1]')""", "INSERT INTO r VALUES (1)")
+        _, report = examine(cli, folder / "any.db")
+        assert {found["table"]: found["key"] for found in report["tables"]} == {
+            "p": ["a", "b"], "c": ["id"], "r": ["_rowid"],
+        }  # fmt: skip
+        assert column(report, "c.v")["becomes"] == "jsonb"
+        notes = told(report, "note")
+        assert notes["column c.v"] == "1 text is no JSON: it is a JSON string in Postgres"
+        assert "1 index, 2 foreign keys" in notes["views, triggers, indexes"]
+        assert "f (fts5)" in notes["virtual tables"]
+        shown = cli.run("doctor", folder / "any.db").out
+        assert "key: a, b" in shown and "key: _rowid" in shown and "3 tables" in shown
+        assert shown.index("✓ Postgres") < shown.index("• column c.v"), "what takes no time comes first"
+        assert cli.run("up", folder / "any.db", "--once").code == 0
+    with psycopg.connect(cli.dsn or "") as connection:
+        found = connection.execute("SELECT v ->> 'a', v #>> '{}' FROM c WHERE v IS NOT NULL ORDER BY id").fetchall()
+    assert found == [("1", '{"a": 1}'), (None, "plain"), (None, "[1]")]
+
+
+def test_a_damaged_file(cli: CommandLine, folder: Path) -> None:
+    """A page anywhere in a table: all values are read."""
+    with Writer(folder / "x.db") as writer:
+        writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "CREATE TABLE other(id INTEGER PRIMARY KEY)")
+        writer.run("WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 3000)"
+                   " INSERT INTO t SELECT i, hex(zeroblob(100)) FROM c")  # fmt: skip
+    with open(folder / "x.db", "r+b") as file:
+        file.seek(4096 * 90)
+        file.write(b"\xff" * 4096)
+    done = cli.run("doctor", folder / "x.db")
+    assert done.code == 1 and "✗ table t: it is damaged" in done.out
+    said = " ".join(done.out.split())
+    source = folder.resolve() / "x.db"
+    assert f"`sqlite3 {source} 'PRAGMA integrity_check'`" in said
+    assert f"`sqlite3 {source} .recover | sqlite3 {source}.new`" in said
+    assert "Next:" not in done.out
+
+
+def test_no_words_of_a_mirror_that_is_not_there(cli: CommandLine, folder: Path) -> None:
+    with Writer(folder / "x.db") as writer:
+        writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "INSERT INTO t VALUES (1, zeroblob(20000))")
+    (folder / "x.db").write_bytes((folder / "x.db").read_bytes()[:8192])
+    done = cli.run("doctor", folder / "x.db")
+    assert done.code == 1 and "next: let the copy end" in done.out and "by itself" not in done.out
+
+
+def test_servers_that_do_not_answer(cli: CommandLine, folder: Path) -> None:
+    """Redis and webhooks: notes, because a mirror works without them."""
+    with Writer(folder / "x.db") as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    (folder / "argent").mkdir(exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        values = {
+            "storage": {"redis": {"host": "127.0.0.1", "port": 1}},
+            "alerts": {"webhook": "http://127.0.0.1:1/told"},
+            "changes": {"webhook": {"url": f"http://127.0.0.1:{server.getsockname()[1]}/changes"}},
+        }
+        (folder / "argent" / "mirror.json").write_text(json.dumps(values))
+        code, report = examine(cli, folder / "x.db")
+    assert code == 0
+    assert told(report, "note")["Redis"].startswith("redis 127.0.0.1:1/0 does not answer")
+    assert told(report, "note")["alerts.webhook"] == "http://127.0.0.1:1 takes no connection: Connection refused"
+    assert "takes connections" in told(report, "ok")["changes.webhook"]
+
+
+def test_the_embedded_server_of_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under which user of the system it runs is told, where that is another one."""
+    with Writer(folder / "x.db") as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    (found,) = [finding for finding in look(folder / "x.db") if finding.code == Code.POSTGRES]
+    assert ("as the user pgserver of the system" in found.detail) == (os.geteuid() == 0)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    (found,) = [finding for finding in look(folder / "x.db") if finding.code == Code.POSTGRES]
+    assert found.level == "problem" and "pip install 'mirror[embedded]'" in found.next_step
 
 
 def test_without_a_wal_no_lock_is_taken(cli: CommandLine, folder: Path) -> None:
@@ -150,8 +234,8 @@ def test_a_network_file_system_and_a_full_disk(folder: Path, monkeypatch: pytest
         (disk,) = [finding for finding in look(folder / "memory.db") if finding.level == "problem"]
         assert disk.name == "disk" and "1 MB free" in disk.detail and "--state-dir" in disk.next_step
         monkeypatch.setattr(keeper, "mounts", lambda: [Mount("/", "nfs4")])
-        (found,) = [finding for finding in look(folder / "memory.db") if finding.level == "problem"]
-        assert found.name == "source" and "network file system (nfs4)" in found.detail
+        full, found = [finding for finding in look(folder / "memory.db") if finding.level == "problem"]
+        assert full == disk and found.name == "source" and "network file system (nfs4)" in found.detail
         assert "local disk" in found.next_step
 
 

@@ -91,7 +91,7 @@ def test_every_command(cli: CommandLine, source: Path, dsn: str) -> None:
 
     doctor = cli.run("doctor", source, env=wide).out
     assert f"{source}\n" in doctor
-    assert f"column {TABLE}.{COLUMN}: 1 rows would go to mirror.rejects" in doctor
+    assert f"column {TABLE}.{COLUMN}: 1 row would go to mirror.rejects" in doctor
     assert f" {TABLE} " in doctor and f" {COLUMN} " in doctor
 
     rejects = cli.run("rejects", "list", source, env=wide).out

@@ -160,6 +160,19 @@ def test_a_small_agent_does_not_wait_for_a_big_one(reader: Connection) -> None:
         assert time.monotonic() - begun < 5, agent
 
 
+def test_without_a_vector_without_a_text_and_without_both(reader: Connection) -> None:
+    """As one types it first: NULL or an empty text for what is not looked for."""
+    act_as(reader, "seven")
+    by_words = ids(reader, "'cats'")
+    assert by_words and ids(reader, "'cats', NULL, 10") == by_words
+    assert ids(reader, "'cats', NULL, 2") == by_words[:2]
+    (target,) = reader.execute("SELECT embedding::text FROM memory_items WHERE id = '2'").fetchone() or ("",)
+    nearest = ids(reader, "NULL, %s::vector, 2", target)
+    assert len(nearest) == 2 and nearest[0] == "2"
+    assert ids(reader, "'', %s::vector, 2", target) == ids(reader, "'  ', %s::vector, 2", target) == nearest
+    assert ids(reader, "NULL, NULL, 2") == ids(reader, "'', NULL") == [], "nothing is looked for"
+
+
 def test_by_words_alone_and_both(reader: Connection) -> None:
     act_as(reader, "seven")
     words = reader.execute(f"SELECT {PARTS} FROM search_memories('cats')".encode()).fetchall()

@@ -27,9 +27,19 @@ def error(number: int, name: object = None) -> OSError:
         ),
         (
             error(errno.EACCES, b"/state/sources/source.db-1/lock"),
-            "use the state directory (/state/sources/source.db-1/lock): Permission denied",
+            "use the state directory (/state/sources/source.db-1/lock): Permission denied -- choose another"
+            f" --state-dir, or let this user (uid {os.geteuid()}) write there",
         ),
-        (error(errno.ENOSPC), "use the state directory (/state/sources/source.db-1): No space left on device"),
+        (
+            error(errno.ENOSPC),
+            "use the state directory (/state/sources/source.db-1): No space left on device -- make room in /, or"
+            " choose another --state-dir",
+        ),
+        (
+            error(errno.EROFS, "/state/sources/source.db-1/lock"),
+            "use the state directory (/state/sources/source.db-1/lock): Read-only file system -- choose another"
+            " --state-dir",
+        ),
         (error(errno.ENOENT, "/usr/bin/python"), "run the mirror (/usr/bin/python): No such file or directory"),
         (error(errno.EACCES, 7), "run the mirror (/data/source.db): Permission denied"),
         (error(errno.ENOBUFS), "run the mirror (/data/source.db): No buffer space available"),

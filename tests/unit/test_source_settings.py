@@ -13,6 +13,7 @@ from mirror.core.config.settings import Settings, SourceSettings
 from mirror.core.errors import StateError
 from mirror.core.folders import known_sources, source_folder
 from mirror.core.source_settings import proposed_schema, remember_schema, remembered_schema
+from mirror.core.versions import stamped
 
 
 def test_remembered(tmp_path: Path) -> None:
@@ -30,7 +31,7 @@ def test_remembered(tmp_path: Path) -> None:
 def test_what_else_is_remembered_stays(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text('{"later": [1]}')
     remember_schema(tmp_path, "x")
-    assert json.loads((tmp_path / "settings.json").read_text()) == {"later": [1], "schema": "x"}
+    assert json.loads((tmp_path / "settings.json").read_text()) == stamped({"later": [1], "schema": "x"})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', "\x00"])
@@ -106,7 +107,7 @@ def test_the_command_can_be_pasted(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_an_error_of_the_source(tmp_path: Path) -> None:
     """No guess, and no bug either: any error of the system, here the one of a folder in the file's place."""
     (tmp_path / "settings.json").mkdir()
-    with pytest.raises(StateError, match=r"settings\.json.*: Is a directory -- run it as the user"):
+    with pytest.raises(StateError, match=r"settings\.json.*: it is a directory, not a file -- .*move"):
         remembered_schema(tmp_path)
 
 

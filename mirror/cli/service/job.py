@@ -175,5 +175,5 @@ def is_private(path: Path) -> bool:
     """Whether nobody but its owner can read a file, if it is there."""
     try:
         return not stat.S_IMODE(os.stat(path).st_mode) & 0o077
-    except FileNotFoundError:
+    except OSError:  # it is not there, or nobody can look
         return True

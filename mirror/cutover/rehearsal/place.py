@@ -92,7 +92,9 @@ class Place:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._conn.close()
-            raise StateError("rehearse a move", str(self.folder), str(error), next_step="name a --state-dir") from error
+            raise StateError(
+                "rehearse a move", str(self.folder), error.strerror or str(error), next_step="name a --state-dir"
+            ) from error
         except BaseException:
             self._conn.close()
             raise
@@ -232,7 +234,7 @@ def _remove_folder(folder: Path) -> None:
     except OSError as error:
         if folder.exists():
             step = "`mirror cutover rehearse --clean` removes it"
-            raise StateError("remove a rehearsal", str(folder), str(error), next_step=step) from error
+            raise StateError("remove a rehearsal", str(folder), error.strerror or str(error), next_step=step) from error
 
 
 def _try_lock(conn: Session, name: str) -> bool:

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from mirror.capture.link import NO_DESCRIPTORS
+from mirror.core.state_errors import NO_DESCRIPTORS
 
 #: Seconds within which the thread ends once there is no server.
 _LOOK_SECONDS = 5.0

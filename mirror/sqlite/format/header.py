@@ -27,7 +27,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from mirror.core.errors import FormatError, SourceError, overwritten
+from mirror.core.errors import GOES_ON, FormatError, SourceError, overwritten
 from mirror.sqlite.format.wal import PAGE_SIZES
 
 MAGIC = b"SQLite format 3\0"
@@ -56,7 +56,7 @@ def require_database(head: bytes, database: str) -> None:
     if not begins_a_database(head) or len(head) < KNOWN_BY:
         raise overwritten(database)
     if (why := _unreadable(head)) is not None:
-        step = "convert it back with the program that did it; the mirror then goes on by itself"
+        step = f"convert it back with the program that did it{GOES_ON}"
         raise SourceError("follow the source", database, why, next_step=step, retryable=True)
 
 
