@@ -13,7 +13,7 @@ import click
 from mirror.cli.logs import colour_of, complain, end_log, start_log, take_over, traceback_of
 from mirror.cli.options import GIVEN_POSTGRES
 from mirror.core.dsn import hide_password
-from mirror.core.errors import ConfigError, MirrorError
+from mirror.core.errors import ConfigError, MirrorError, NotRunningError
 from mirror.core.redaction import redacted
 
 #: Each command, and the module of this package that defines it.
@@ -49,6 +49,8 @@ Exit codes of all commands (COMMAND --help has the details):
   0    done, and as it should be
   1    done, and the answer is no: different, not ready, late, a problem
   2    not done: one line on stderr says what, where, why, and what to do next
+  3    no mirror of this source runs here: the line says how to start it
+  4    parity: equal, but for rows that Postgres cannot hold
   130  interrupted by Ctrl-C (`mirror up` stops cleanly instead, with 0)
 
 Settings come from flags, environment variables, mirror.json and argent.json, in this order. `mirror config show`
@@ -82,7 +84,10 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line: an error is one line on stderr and exit code 2, and with ``--json`` an object on stdout."""
+    """Run the command line: an error is one line on stderr, and with ``--json`` an object on stdout.
+
+    Its exit code is 2, or 3 where no mirror of the source runs here.
+    """
     _hide_arguments()
     start_log()
     take_over()
@@ -113,7 +118,7 @@ def main() -> None:
         else:
             complain(str(shown), shown)
         _print_json(shown)
-        sys.exit(2)
+        sys.exit(3 if isinstance(shown, NotRunningError) else 2)
 
 
 def _hide_arguments() -> None:

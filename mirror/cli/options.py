@@ -17,8 +17,9 @@ import click
 from loguru import logger
 
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
-from mirror.core.errors import ConfigError, MirrorError, OthersWroteError
-from mirror.core.folders import known_sources, source_folder
+from mirror.core.errors import ConfigError, MirrorError, NotRunningError, OthersWroteError
+from mirror.core.folders import known_sources, source_folder, source_of
+from mirror.core.peer import start_step
 from mirror.core.source_settings import proposed_schema, remembered_schema
 from mirror.core.status import Phase
 from mirror.postgres.profiles import PROFILES
@@ -81,6 +82,13 @@ replace_rows = click.option(
 def advise_replacing(error: OthersWroteError, command: str) -> None:
     """Have the error name the command that replaces the rows; it was given without ``--replace-rows``."""
     error.next_step = f"`{command}`: what it replaces is then kept in mirror.overwritten"
+
+
+def advise_starting(error: NotRunningError, settings: Settings) -> None:
+    """Have the error name the command that starts the mirror, with the options that this command was given."""
+    if error.folder is not None:
+        named = (source for source in settings.sources if source_folder(settings.state_dir, source) == error.folder)
+        error.next_step = start_step(next(named, source_of(error.folder)), settings.options)
 
 
 def help_end(*examples: str, codes: Mapping[int, str] | None = None) -> str:
@@ -148,7 +156,13 @@ def _with_settings(command: Callable[..., Any], load: Callable[..., Any]) -> Cal
         if schema == "":
             raise ConfigError("name the schema", "--schema", "it is empty", next_step="name one, or leave it out")
         given = os.environ.pop(GIVEN_POSTGRES, postgres)
-        command(settings=load(sources, given, state_dir, schema, config), debug=debug, **own)
+        settings = load(sources, given, state_dir, schema, config)
+        try:
+            command(settings=settings, debug=debug, **own)
+        except NotRunningError as error:
+            if isinstance(settings, Settings):
+                advise_starting(error, settings)
+            raise
 
     made: Callable[..., Any] = with_settings
     for option in reversed(_OPTIONS):

@@ -313,6 +313,7 @@ class Supervisor:
         ended = [source.join(max(0.0, deadline - time.monotonic())) for source in sources]
         for source in sources:
             source.stop_serving()
+            source.sign_off()
         self._crew.close()
         self._capture.stop()
         if all(ended):
