@@ -24,7 +24,7 @@ COMMANDS = {
     "remove": "fleet",
     "pause": "fleet",
     "resume": "fleet",
-    "wait": "status",
+    "wait": "wait",
     "status": "status",
     "top": "top",
     "parity": "parity",

@@ -112,6 +112,14 @@ class Ending(StrEnum):
     machine was started again, or on another machine."""
 
 
+def spool_bytes(folder: Path) -> int | None:
+    """The size of a source's spool; None: there is none, or it cannot be read."""
+    try:
+        return sum(entry.stat().st_size for entry in os.scandir(folder / "spool"))
+    except OSError:
+        return None
+
+
 def holder(folder: Path) -> int | None:
     """Process id in the lock file of a source: of the mirror that holds the lock, or was killed; None: not known."""
     return _holder(folder)[0]

@@ -15,8 +15,8 @@ import pytest
 
 from mirror.core.errors import FencedError
 from mirror.core.locks import SOURCE_IN_POSTGRES
-from mirror.postgres import lease
 from mirror.core.process_name import is_gone, this_process
+from mirror.postgres import lease
 from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sink import Sink
 
