@@ -88,7 +88,9 @@ def advise_starting(error: NotRunningError, settings: Settings) -> None:
     """Have the error name the command that starts the mirror, with the options that this command was given."""
     if error.folder is not None:
         named = (source for source in settings.sources if source_folder(settings.state_dir, source) == error.folder)
-        error.next_step = start_step(next(named, source_of(error.folder)), settings.options)
+        if (source := next(named, source_of(error.folder))) is not None:
+            error.place = str(source)
+        error.next_step = start_step(source, settings.options)
 
 
 def help_end(*examples: str, codes: Mapping[int, str] | None = None) -> str:

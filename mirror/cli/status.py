@@ -37,6 +37,9 @@ EVERY_SECONDS = 1.0
 #: Phases in which nothing is in Postgres yet that could be compared, or it is being replaced.
 _NOT_THERE_YET = frozenset((Phase.STARTING, Phase.SNAPSHOT))
 
+#: In which a source that was never compared can be, and nothing else is to be done first.
+_AT_REST = frozenset((Phase.FOLLOWING, Phase.STOPPED))
+
 
 @click.command(
     short_help="Show what the mirror of each source does.",
@@ -161,8 +164,9 @@ def _judged(seen: Seen, settings: Settings, *, quiet: bool) -> int:
     )
     names = names_apart(report.source for report in seen.reports)
     console = console_of()
+    without_postgres = {each.source for each in found.checks if each.name == "postgres" and each.state != "ok"}
     for each in () if quiet else found.checks:
-        if each.state != "ok":
+        if each.state != "ok" and not (each.name == "following" and each.source in without_postgres):  # one cause
             place = f"{names.get(each.source, each.source)}: " if each.source else ""
             step = f" -- {each.next_step}" if each.next_step else ""
             style = "red" if each.state == "failed" else "yellow"
@@ -235,7 +239,7 @@ def with_proof(report: StatusReport, folder: Path, settings: Settings, steps: Se
         steps.append(f"{parity}  # the last comparison could not check all")
     elif proof.proof == "stale":
         steps.append(f"{parity}  # the last comparison is more than a day old")
-    elif proof.proof == "never" and report.tables:
+    elif proof.proof == "never" and report.tables > len(report.refusals) and report.phase in _AT_REST:
         steps.append(f"{parity}  # never compared")
     return replace(report, parity=proof, next_steps=steps, spool_bytes=spool_bytes(folder))
 

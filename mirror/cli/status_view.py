@@ -41,12 +41,12 @@ class _Column(NamedTuple):
 
 _COLUMNS = (
     _Column("state", words.state, figure=False),
-    _Column("last commit", lambda report: _age(report.freshness_seconds)),
+    _Column("last commit", words.last_commit),
     _Column("lag", words.lag),
     _Column("rejects", lambda report: f"{_rejects(report):,}"),
     _Column("gaps", words.gaps),
     _Column("commits", lambda report: f"{report.commits:,}"),
-    _Column("applied", lambda report: report.applied or "-"),
+    _Column("applied", lambda report: (not words.is_beginning(report) and report.applied) or "-"),
     _Column("captured", lambda report: report.captured or "-"),
 )
 #: So many of the last ones may be left out.
@@ -98,12 +98,12 @@ def _show_table(console: Console, reports: Sequence[StatusReport], names: dict[s
 
 def _table(reports: Sequence[StatusReport], names: dict[str, str], columns: Sequence[_Column], most: int) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("source")
+    lines = [folded(printable(names[report.source]), most) for report in reports]
+    table.add_column("source", min_width=max((len(line) for each in lines for line in each), default=0))
     for column in columns:
         table.add_column(column.heading, justify="right" if column.figure else "left")
-    for report in reports:
-        name = Text("\n").join(map(text, folded(printable(names[report.source]), most)))
-        table.add_row(name, *(text(column.value(report)) for column in columns))
+    for report, name in zip(reports, lines, strict=True):
+        table.add_row(Text("\n").join(map(text, name)), *(text(column.value(report)) for column in columns))
     return table
 
 
@@ -117,10 +117,6 @@ def folded(name: str, most: int) -> list[str]:
         while len(lines[-1]) > most:
             lines[-1:] = [lines[-1][:most], lines[-1][most:]]
     return lines
-
-
-def _age(seconds: float | None) -> str:
-    return "-" if seconds is None else words.ago(seconds)
 
 
 def _rejects(report: StatusReport) -> int:
@@ -140,7 +136,7 @@ def _notes(report: StatusReport) -> Iterator[tuple[str, str]]:
         yield f"next: {step}", "yellow"
     for line in words.moved(report):
         yield line, ""
-    if report.applied is not None or report.parity.age_seconds is not None:
+    if report.parity.age_seconds is not None:  # else a step says that it was never compared
         yield words.parity(report), ""
     yield from _tables(report)
     for gap in report.gaps[-_GAPS:]:

@@ -69,7 +69,8 @@ def _long_wait(report: StatusReport, since: float) -> str:
     now = time.time()
     tried = [f"tried {counted(report.tries, 'time')}"] if report.tries else []
     told = ", ".join([span(now - since), *tried, f"since {clock(since, now)}"])
-    kept = f"; commits are kept: {size(report.spool_bytes)} of spool so far" if report.spool_bytes else ""
+    spooled = report.spool_bytes if report.applied is not None else 0  # else the file is copied, sooner or later
+    kept = f"; commits are kept: {size(spooled)} of spool so far" if spooled else ""
     return f"{_waiting(report)} ({told}){kept}"
 
 
@@ -126,8 +127,18 @@ def moved(report: StatusReport) -> list[str]:
 
 def lag(report: StatusReport) -> str:
     """How far it is behind; - where nobody can know, or nothing is there yet that could be behind."""
-    beginning = report.applied is None or report.phase in (Phase.STARTING, Phase.SNAPSHOT, Phase.STOPPED)
-    return "-" if beginning else duration(report.lag_seconds)
+    return "-" if is_beginning(report) or report.phase is Phase.STOPPED else duration(report.lag_seconds)
+
+
+def last_commit(report: StatusReport) -> str:
+    """How old the newest commit is that Postgres has."""
+    seconds = report.freshness_seconds
+    return "-" if seconds is None or is_beginning(report) else ago(seconds)
+
+
+def is_beginning(report: StatusReport) -> bool:
+    """Whether Postgres has nothing of the source yet, or what it has is being replaced."""
+    return report.applied is None or report.phase in (Phase.STARTING, Phase.SNAPSHOT)
 
 
 def duration(seconds: float | None) -> str:

@@ -92,13 +92,14 @@ def wait(settings: Settings, debug: bool, as_json: bool, timeout: float) -> None
     mirror.json lists, or else for all that the state directory knows.
     """
     deadline = time.monotonic() + timeout
-    found = [_wait_for(source, settings, deadline, timeout) for source in settings.known()]
+    found = []
+    for source in settings.known():
+        found.append(outcome := _wait_for(source, settings, deadline, timeout))
+        for problem in () if as_json else outcome.problems:
+            click.secho(f"mirror: {printable(f'{source}: {problem}')}", fg="red", err=True)
     if as_json:
         document = {"version": 1, "sources": [each.document() for each in found]}
         click.echo(msgspec.json.format(encode(document), indent=2).decode())
-    for each in () if as_json else found:
-        for problem in each.problems:
-            click.secho(f"mirror: {printable(f'{each.source}: {problem}')}", fg="red", err=True)
     sys.exit(1 if any(each.problems for each in found) else 0)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from mirror.core.beginnings import beginning
 from mirror.core.errors import MirrorError
 from mirror.core.folders import Ending, ending, holder
 from mirror.core.place import where
@@ -33,6 +34,8 @@ def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
 
     report = saved_report(source, schema, folder)
     how, stopped_at = ending(folder)
+    if source in beginning(folder.parent.parent):
+        how, stopped_at = Ending.NOT, None
     # Stopped, or killed: then the saved phase is an earlier one.
     phase: Phase = report.phase if report.phase is Phase.FAILED and how is not Ending.KILLED else Phase.STOPPED
     if how is Ending.NOT:

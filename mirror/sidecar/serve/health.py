@@ -95,10 +95,7 @@ def _at_work(report: StatusReport) -> Check:
 
 def _postgres(report: StatusReport) -> Check:
     if report.error is not None and str(report.error.get("code", "")).split(".")[0] == _OF_POSTGRES:
-        step = str(report.error.get("next_step", ""))
-        return Check(
-            name="postgres", state="failed", source=report.source, detail=report.last_error or "", next_step=step
-        )
+        return Check(name="postgres", state="failed", source=report.source, detail=report.last_error or "")
     return Check(name="postgres", state="ok", source=report.source)
 
 
