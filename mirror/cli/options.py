@@ -101,7 +101,7 @@ def help_end(*examples: str, codes: Mapping[int, str] | None = None) -> str:
     parts = ["\b\nExample:\n" + "\n".join(f"  {example}" for example in examples)]
     if codes is not None:
         shown = codes if 2 in codes else {**codes, 2: "it could not be done: one line on stderr says why"}
-        parts.append("\b\nExit codes:\n" + "\n".join(f"  {code}  {meaning}" for code, meaning in shown.items()))
+        parts.append("\b\nExit codes:\n" + "\n".join(f"  {code}  {meaning}" for code, meaning in sorted(shown.items())))
     return "\n\n".join(parts)
 
 

@@ -66,7 +66,7 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: float) -> floa
         "mirror wait memory.db --timeout 60",
         codes={
             0: "everything is in Postgres",
-            1: "not in time: a line says how far it is, and why; or Postgres refuses a table",
+            1: "not in time, and a line says why; or Postgres refuses a table",
             3: "no mirror of the source runs here, nor did one start in time",
         },
     ),
