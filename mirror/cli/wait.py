@@ -16,7 +16,7 @@ from mirror.cli import status_words as words
 from mirror.cli.options import common, help_end, json_option, own_schema_command, postgres_of, schema_of
 from mirror.cli.output import printable
 from mirror.core.config.settings import Settings
-from mirror.core.control import wait_for_mirror
+from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, NotRunningError, SealedError
 from mirror.core.folders import source_folder
 from mirror.core.status import Phase, StatusReport, encode
@@ -111,7 +111,7 @@ def _wait_for(source: Path, settings: Settings, deadline: float, timeout: float)
                 applied = client.wait(max(0.0, deadline - time.monotonic()))
                 report = client.status()
             except SealedError:
-                return _wait_for_file(source, settings, deadline, timeout)
+                return _wait_for_file(source, settings, client, deadline, timeout)
     except ControlError as error:
         if isinstance(error, NotRunningError):
             if settings.dsn is not None:
@@ -127,28 +127,36 @@ def _wait_for(source: Path, settings: Settings, deadline: float, timeout: float)
     steps = next_steps(report, settings.options, own_schema_command(settings, source, report.schema))
     if applied:
         return _Outcome(source, "", refused, steps if refused else (), report)
-    step = f"`mirror status {shlex.quote(str(source))}{settings.options}` shows more"
-    late = f"Postgres does not have everything after {timeout:g} seconds: {_why(report)} -- {step}"
+    late = f"Postgres does not have everything after {timeout:g} seconds: {_behind(report)}; {_doing(report, settings)}"
     return _Outcome(source, late, refused, steps, report)
 
 
-def _wait_for_file(source: Path, settings: Settings, deadline: float, timeout: float) -> _Outcome:
+def _wait_for_file(
+    source: Path, settings: Settings, client: ControlClient, deadline: float, timeout: float
+) -> _Outcome:
     from mirror.cli.moved import wait_for_file  # needs Postgres' driver, which loads slowly
 
     with postgres_of(settings) as dsn:
         if wait_for_file(source, dsn, schema_of(settings, source), deadline):
             return _Outcome(source)
-    return _Outcome(source, f"the file does not have everything after {timeout:g} seconds")
+    report = client.status()
+    late = f"the file does not have everything after {timeout:g} seconds: {_doing(report, settings)}"
+    return _Outcome(source, late, steps=next_steps(report, settings.options), report=report)
 
 
-def _why(report: StatusReport) -> str:
-    """How far it is behind, and what keeps it."""
+def _behind(report: StatusReport) -> str:
+    """How far Postgres is behind."""
     now = time.time()
     behind = [f"{words.span(now - report.behind_since)} behind"] if report.behind_since is not None else []
     if report.applied is not None:
         behind.append(f"Postgres is at {report.applied}, the log at {report.captured or 'a place not known yet'}")
     else:
         behind.append("nothing is there yet")
+    return ", ".join(behind)
+
+
+def _doing(report: StatusReport, settings: Settings) -> str:
+    """What the mirror does meanwhile, or what keeps it; and where there is more to read."""
     doing = words.detail(report) or words.state(report)
-    said = f"{', '.join(behind)}; {doing}"
-    return f"{said}: {report.last_error}" if report.phase is Phase.WAITING and report.last_error else said
+    why = f": {report.last_error}" if report.phase is Phase.WAITING and report.last_error else ""
+    return f"{doing}{why} -- `mirror status {shlex.quote(report.source)}{settings.options}` shows more"

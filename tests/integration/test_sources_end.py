@@ -308,4 +308,4 @@ def test_sources_of_one_name_are_told_apart(cli: CommandLine, folder: Path) -> N
     lines = cli.run("status", env={"COLUMNS": "200"}).out.splitlines()
     for name in ("x/m.db", "y/m.db"):
         assert [line for line in lines if line.split()[:1] == [name]], "in the table"
-        assert [line for line in lines if line.startswith(f"{name}: parity")], "in the notes"
+        assert [line for line in lines if line.startswith(f"{name}: next: ")], "in the notes"
