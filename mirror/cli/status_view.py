@@ -19,7 +19,7 @@ from rich.text import Text
 from mirror.cli import status_words as words
 from mirror.cli.around import around_lines, reads_text
 from mirror.cli.output import names_apart, print_line, print_table, printable, text
-from mirror.core.status import AroundReport, StatusReport, healed, kept_text
+from mirror.core.status import AroundReport, StatusReport, kept_text
 from mirror.core.words import counted
 from mirror.sidecar.refused import causes
 
@@ -140,7 +140,7 @@ def _notes(report: StatusReport) -> Iterator[tuple[str, str]]:
         yield words.parity(report), ""
     yield from _tables(report)
     for gap in report.gaps[-_GAPS:]:
-        yield f"gap{', healed' if healed(gap, report) else ''}: {gap.reason} ({gap.at})", ""
+        yield words.gap(gap, report), ""
     if report.capture == "pages":
         yield "not in WAL mode: after each change all pages of the file are compared, which is slower", ""
     if report.agent:
@@ -153,8 +153,8 @@ def _notes(report: StatusReport) -> Iterator[tuple[str, str]]:
 
 def _tables(report: StatusReport) -> Iterator[tuple[str, str]]:
     """What is not in Postgres as it is in SQLite."""
-    for column in report.widened:
-        yield f"widened: {column} is jsonb, because of values that do not fit its type", ""
+    for line in words.widened(report):
+        yield line, ""
     if report.escaped:
         kept = ", ".join(report.escaped)
         yield f"shown without NUL and invalid bytes, and kept whole in _original: {kept}", ""

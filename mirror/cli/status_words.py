@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import time
 
-from mirror.core.status import Phase, ProgressReport, StatusReport, healed, moved_text
+from mirror.core.status import (
+    GapReport,
+    OutageReport,
+    Phase,
+    ProgressReport,
+    StatusReport,
+    WideningReport,
+    healed,
+    moved_text,
+)
 from mirror.core.words import counted
 
 #: What is waited for, by the beginning of the error's code (:mod:`mirror.core.errors`).
@@ -35,8 +44,8 @@ def detail(report: StatusReport) -> str | None:
     match report.phase:
         case Phase.SNAPSHOT if report.progress is not None:
             return _progress(report.progress)
-        case Phase.WAITING if report.waiting_since is not None:
-            return _long_wait(report, report.waiting_since)
+        case Phase.WAITING if report.outage is not None and report.outage.ended_at is None:
+            return _long_wait(report, report.outage)
         case Phase.FAILED | Phase.STOPPED if report.reverse is None or not report.reverse.ended:
             return _ended(report)
         case Phase.FOLLOWING if not report.tables:
@@ -65,13 +74,37 @@ def _waiting(report: StatusReport) -> str:
     return f"waiting for {_WAITS_FOR[family]}" if family in _WAITS_FOR else "waiting"
 
 
-def _long_wait(report: StatusReport, since: float) -> str:
+def _long_wait(report: StatusReport, outage: OutageReport) -> str:
     now = time.time()
-    tried = [f"tried {counted(report.tries, 'time')}"] if report.tries else []
-    told = ", ".join([span(now - since), *tried, f"since {clock(since, now)}"])
+    told = f"{span(now - outage.began_at)}, tried {counted(outage.tries, 'time')}, since {clock(outage.began_at, now)}"
     spooled = report.spool_bytes if report.applied is not None else 0  # else the file is copied, sooner or later
     kept = f"; commits are kept: {size(spooled)} of spool so far" if spooled else ""
     return f"{_waiting(report)} ({told}){kept}"
+
+
+def gap(found: GapReport, report: StatusReport) -> str:
+    """A gap of a report, and what it has cost."""
+    if not healed(found, report):
+        return f"gap: {found.reason} ({found.at})"
+    rows = [f"{counted(found.rows, 'row')} sent"] if found.rows is not None else []
+    took = [duration(found.seconds)] if found.seconds is not None else []
+    return f"gap, healed: {found.reason} ({', '.join([found.at, *rows, *took])})"
+
+
+def widened(report: StatusReport) -> list[str]:
+    """The columns that are jsonb because of values that do not fit: since when, and for which."""
+    known = {each.column: each for each in report.widenings}
+    return [_widened(column, known.get(column)) for column in report.widened]
+
+
+def _widened(column: str, known: WideningReport | None) -> str:
+    if known is None:
+        return f"widened: {column} is jsonb, because of values that do not fit its type"
+    since = "" if known.since is None else f" since {clock(known.since, time.time())}"
+    was = f", and was {known.was}" if known.was else ""
+    row = f" in the row {known.key}" if known.key else ""
+    first = f" (first {known.kind}{f' {known.value}' if known.value else ''}{row})" if known.kind else ""
+    return f"widened: {column} is jsonb{since}{was}{first}"
 
 
 def _is_new(report: StatusReport) -> bool:
@@ -105,8 +138,8 @@ def parity(report: StatusReport) -> str:
     last = report.parity
     if last.age_seconds is None:
         return "never compared"
-    equal = last.proof in ("verified", "stale")
-    found = f"equal, {counted(last.rows, 'row')}" if equal and last.rows is not None else last.headline or last.proof
+    equal = last.proof == "verified" and last.rows is not None
+    found = f"equal, {counted(last.rows or 0, 'row')}" if equal else last.headline or last.proof
     return f"checked {ago(last.age_seconds)}: {found}"
 
 

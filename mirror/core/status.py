@@ -58,6 +58,12 @@ class GapReport(msgspec.Struct, frozen=True, kw_only=True):
     generation: Annotated[int, Meta(description="generation that was left")]
     reason: str
     at: Annotated[str, Meta(description="when it was found, ISO 8601")]
+    healed: Annotated[bool, Meta(description="whether it was healed: then nothing is lost")] = False
+    rows: Annotated[
+        int | None,
+        Meta(description="rows written and deleted in Postgres to heal it; null: not known, or a whole copy"),
+    ] = None
+    seconds: Annotated[float | None, Meta(description="how long that took; null: not known, or a whole copy")] = None
 
 
 class RefusalReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,8 +98,8 @@ class ProgressReport(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     total: Annotated[int | None, Meta(description="null: not known")] = None
     unit: Annotated[str, Meta(description="rows or bytes")] = "rows"
-    table: Annotated[int | None, Meta(description="the number of the table, from 1; null: it is no table")] = None
-    tables: Annotated[int | None, Meta(description="how many tables there are; null: not known")] = None
+    table: Annotated[int | None, Meta(description="number of the table, from 1; null: it is no table")] = None
+    tables: Annotated[int | None, Meta(description="how many tables there are; null: it is no table")] = None
 
 
 class HookReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,6 +212,48 @@ class ChangesReport(msgspec.Struct, frozen=True, kw_only=True):
     webhook: Annotated[ToldReport | None, Meta(description="null: there is none")] = None
 
 
+class WideningReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A column that is jsonb because of a value that did not fit its type."""
+
+    column: Annotated[str, Meta(description="table.column")]
+    since: Annotated[float | None, Meta(description="since when, seconds since the epoch; null: not known")] = None
+    was: Annotated[str, Meta(description="its type in Postgres before, or as it is declared; empty: not known")] = ""
+    kind: Annotated[str, Meta(description="what the first such value was: a text; empty: it was not seen")] = ""
+    value: Annotated[str, Meta(description="that value, of a long one the beginning; never over HTTP")] = ""
+    key: Annotated[str, Meta(description="the key of its row, as mirror.rejects has keys; never over HTTP")] = ""
+
+
+class EventsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What has happened since the mirror started. The log has a line for each."""
+
+    tables_added: Annotated[int, Meta(description="tables that are new in the source")] = 0
+    tables_dropped: int = 0
+    tables_renamed: int = 0
+    tables_rebuilt: Annotated[int, Meta(description="tables that were made again with another definition")] = 0
+    columns_added: int = 0
+    columns_dropped: int = 0
+    columns_renamed: int = 0
+    columns_widened: Annotated[int, Meta(description="columns that became jsonb for a value that did not fit")] = 0
+    columns_narrowed: Annotated[int, Meta(description="columns that are jsonb no more")] = 0
+    columns_escaped: Annotated[int, Meta(description="columns that got text which is whole only in _original")] = 0
+    tables_refused: Annotated[int, Meta(description="tables that Postgres began to refuse")] = 0
+    tables_accepted: Annotated[int, Meta(description="tables that it takes again")] = 0
+    rows_rejected: Annotated[int, Meta(description="rows that Postgres could not hold")] = 0
+    rows_lost: Annotated[int, Meta(description="of those, rows that were in Postgres, and are there no more")] = 0
+    rows_back: Annotated[int, Meta(description="rows that are rejected no more")] = 0
+    reconnections: Annotated[int, Meta(description="how often Postgres was there again after it was lost")] = 0
+
+
+class OutageReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A time in which the mirror could not go on, whatever the reason."""
+
+    reason: Annotated[str, Meta(description="why, as the first error said it, in one line")]
+    postgres: Annotated[bool, Meta(description="whether it was Postgres that could not be used")]
+    began_at: Annotated[float, Meta(description="seconds since the epoch")]
+    ended_at: Annotated[float | None, Meta(description="when all was applied again; null: it goes on")] = None
+    tries: Annotated[int, Meta(description="how often it was tried in vain")] = 1
+
+
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     """State of the mirror of one source at one moment. Counts are since it started, unless they say otherwise."""
 
@@ -284,10 +332,15 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     next_steps: Annotated[list[str], Meta(description="what a person can do, the most useful first")] = []
-    waiting_since: Annotated[
-        float | None, Meta(description="since when it cannot go on, seconds since the epoch; null: it can")
+    widenings: Annotated[
+        list[WideningReport], Meta(description="since when columns are jsonb for values that do not fit, and for which")
+    ] = []
+    events: Annotated[EventsReport, Meta(description="what has happened since the mirror started, counted")] = (
+        EventsReport()
+    )
+    outage: Annotated[
+        OutageReport | None, Meta(description="the last time that it could not go on; null: there was none")
     ] = None
-    tries: Annotated[int, Meta(description="how often it has tried to go on since then")] = 0
     spool_bytes: Annotated[
         int | None, Meta(description="size of what was captured and is still needed; null: not known")
     ] = None
@@ -315,6 +368,11 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     alerts: Annotated[AlertsReport | None, Meta(description="null: no webhook is configured, or no mirror runs")] = None
 
 
+def without_rows(report: StatusReport) -> StatusReport:
+    """A report for those who may not read the database: without anything of a row."""
+    return replace(report, widenings=[replace(each, value="", key="") for each in report.widenings])
+
+
 def named(objects: list[str], most: int = 5) -> str:
     """The first of a list of names, and how many there are besides."""
     more = f" and {len(objects) - most} more" if len(objects) > most else ""
@@ -322,11 +380,11 @@ def named(objects: list[str], most: int = 5) -> str:
 
 
 def healed(gap: GapReport, report: StatusReport) -> bool:
-    """Whether Postgres has what was committed in a gap of the report's source: its position has left that generation.
+    """Whether Postgres has what was committed in a gap of the report's source.
 
-    That is so from the transaction on that writes what differed (and ``mirror.gaps`` has it so).
+    That is so from the transaction on that writes what differed, in which its position leaves that generation.
     """
-    return report.applied is not None and Lsn.parse(report.applied).generation > gap.generation
+    return gap.healed or (report.applied is not None and Lsn.parse(report.applied).generation > gap.generation)
 
 
 def kept_text(report: KeptReport) -> str:

@@ -57,8 +57,6 @@ def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
         applied=applied,
         committed_at=committed_at,
         behind_since=None,
-        waiting_since=None,
-        tries=0,
         progress=None,
         lag_seconds=None,
         worst_lag_seconds=None,

@@ -120,10 +120,6 @@ class SourceStatus:
     """The same error, as :meth:`~mirror.core.errors.MirrorError.to_dict` gives it."""
     interruptions: int = 0
     """How often an error interrupted the mirror since it started."""
-    waiting_since: float | None = None
-    """Since when it cannot go on, while or after it cannot."""
-    tries: int = 0
-    """How often it has tried to, since then."""
     agent: str | None = None
     """The agent that the source belongs to."""
     profile: str | None = None
@@ -352,7 +348,6 @@ class SourceStatus:
             return
         self._set_error(Phase.WAITING, error)
         self.interruptions += 1
-        self.tries += 1
 
     def has_failed(self, error: MirrorError) -> None:
         """The mirror has ended with an error that no retry can help. That its move was finalized is the planned end."""
@@ -362,8 +357,6 @@ class SourceStatus:
             self._set_error(Phase.FAILED, error)
 
     def _set_error(self, phase: Phase, error: MirrorError) -> None:
-        if self.phase is not Phase.WAITING or self.waiting_since is None:
-            self.waiting_since, self.tries = time.time(), 0
         self.phase, self.last_error, self.error = phase, str(error), error.to_dict()
 
     def add_gap(self, generation: int, reason: str, at: datetime) -> None:
@@ -400,11 +393,8 @@ class SourceStatus:
         lag = self._lag(now)
         recent = [lag for at, lag, _ in self.history() if now - at < LAG_MINUTES * 60]
         worst = max([*recent, lag]) if lag is not None and self.caught_up_at is not None else None
-        said = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.phase is not Phase.WAITING:
-            said |= {"waiting_since": None, "tries": 0}
         report = StatusReport(
-            **said,
+            **{field.name: getattr(self, field.name) for field in fields(self)},
             lag_seconds=lag,
             freshness_seconds=round(now - self.committed_at, 3) if self.committed_at else None,
             worst_lag_seconds=None if worst is None else round(worst, 3),

@@ -12,7 +12,7 @@ import pytest
 
 from mirror.core.beginnings import Beginning, beginning
 from mirror.core.config.settings import load_settings
-from mirror.core.errors import ConfigError, SinkError
+from mirror.core.errors import ConfigError
 from mirror.core.folders import Ending, ending, holder, source_folder
 from mirror.core.locks import SourceLock
 from mirror.core.process_name import this_process
@@ -20,7 +20,6 @@ from mirror.core.published import POSITION_FILE
 from mirror.core.status import STATUS_FILE, Phase, StatusReport, encode
 from mirror.sidecar.kept_report import kept_report
 from mirror.sidecar.source_folder import SourceFolder
-from mirror.sidecar.status import SourceStatus
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def gone() -> tuple[int, str]:
 
 
 def save(state: Path, source: Path, phase: Phase) -> None:
-    report = StatusReport(source=str(source), schema="public", phase=phase, applied="2:5", tables=1, tries=3)
+    report = StatusReport(source=str(source), schema="public", phase=phase, applied="2:5", tables=1)
     (state / STATUS_FILE).write_bytes(encode(report))
 
 
@@ -70,7 +69,7 @@ def test_one_that_was_stopped(state: Path, source: Path, phase: Phase) -> None:
     SourceLock(state, source).release()
     save(state, source, phase)
     report = kept_report(source, "public", state)
-    assert report.phase is phase and report.killed is None and report.tries == 0
+    assert report.phase is phase and report.killed is None
     assert report.stopped_at is not None and before - 1 < report.stopped_at < time.time() + 1
 
 
@@ -154,17 +153,3 @@ def test_no_source_at_all(tmp_path: Path) -> None:
         assert caught.value.place == f"{settings.state_dir}, {origin}"
         assert "nothing was mirrored yet with this state directory" in caught.value.detail
         assert f"`mirror up FILE.db{settings.options}`" in caught.value.next_step
-
-
-def test_since_when_it_waits_and_how_often_it_has_tried() -> None:
-    status = SourceStatus("/s/a.db", "public")
-    error = SinkError("connect", "", "refused", retryable=True)
-    status.is_interrupted(error)
-    since = status.waiting_since
-    status.is_interrupted(error)
-    report = status.report()
-    assert (report.waiting_since, report.tries) == (since, 2) and since is not None
-    status.has_caught_up(None)
-    assert (status.report().waiting_since, status.report().tries) == (None, 0)
-    status.is_interrupted(error)
-    assert status.report().tries == 1, "another wait"

@@ -12,7 +12,17 @@ from rich.console import Console
 
 from mirror.cli import status_words as words
 from mirror.cli.status_view import folded, show
-from mirror.core.status import AroundReport, GapReport, Phase, ProgressReport, ProofReport, ReverseReport, StatusReport
+from mirror.core.status import (
+    AroundReport,
+    GapReport,
+    OutageReport,
+    Phase,
+    ProgressReport,
+    ProofReport,
+    ReverseReport,
+    StatusReport,
+    WideningReport,
+)
 
 LONG = "my_production_customer_database_2026.sqlite3"
 
@@ -29,8 +39,9 @@ def shown(width: int, *reports: StatusReport, problem: str | None = None) -> lis
 
 
 def wait(code: str, **given: Any) -> StatusReport:
-    since = {"waiting_since": time.time() - 17, "tries": 40}
-    return report(**{"phase": Phase.WAITING, "error": {"code": code}, "last_error": "gone", **since, **given})
+    outage = OutageReport(reason="gone", postgres=True, began_at=time.time() - 17, tries=40)
+    usual = {"phase": Phase.WAITING, "error": {"code": code}, "last_error": "gone", "outage": outage}
+    return report(**{**usual, **given})
 
 
 PAGES = ProgressReport(what="copy pages", done=10_297_344, unit="bytes")
@@ -90,6 +101,7 @@ def test_a_wait() -> None:
     assert words.state(wait("source.replaced")) == "waiting for the file"
     assert words.state(wait("mirror")) == "waiting"
     assert words.state(wait("postgres", error=None)) == "waiting"
+    assert words.detail(wait("postgres", outage=None)) is None
     nothing_there = words.detail(wait("postgres", spool_bytes=500, applied=None))
     assert nothing_there is not None and "kept" not in nothing_there, "the file is copied, when Postgres is back"
 
@@ -114,13 +126,32 @@ def test_gaps_are_healed_once_the_position_has_left_their_generation() -> None:
     assert "a.db: gap, healed: why (then)" in lines and "a.db: gap: why (then)" in lines
 
 
+def test_what_a_gap_has_cost() -> None:
+    found = GapReport(generation=9, reason="why", at="then", healed=True, rows=214, seconds=0.1)
+    assert words.gap(found, report()) == "gap, healed: why (then, 214 rows sent, 100 ms)"
+
+
+def test_columns_that_are_wider_than_they_are_declared() -> None:
+    known = WideningReport(
+        column="orders.total", since=time.time(), was="numeric", kind="text", value="'n/a'", key="[7]"
+    )
+    first, second = words.widened(report(widened=["orders.total", "t.v"], widenings=[known]))
+    assert re.fullmatch(
+        r"widened: orders\.total is jsonb since \d\d:\d\d, and was numeric \(first text 'n/a' in the row \[7\]\)", first
+    )
+    assert second == "widened: t.v is jsonb, because of values that do not fit its type"
+
+
 def test_the_last_comparison() -> None:
     def of(**given: Any) -> str:
         return words.parity(report(parity=ProofReport(**given)))
 
     assert of() == "never compared"
     assert of(proof="verified", age_seconds=180, rows=200_133) == "checked 3 min ago: equal, 200,133 rows"
-    assert of(proof="stale", age_seconds=30 * 3600, rows=1) == "checked 30 h ago: equal, 1 row"
+    assert of(proof="verified", age_seconds=30, rows=1) == "checked 30 s ago: equal, 1 row"
+    assert of(proof="stale", age_seconds=30 * 3600, rows=1, headline="equal: 1 table, 1 row") == (
+        "checked 30 h ago: equal: 1 table, 1 row"
+    )
     assert of(proof="different", age_seconds=3, rows=9, headline="different: 1 table") == (
         "checked 3 s ago: different: 1 table"
     )
