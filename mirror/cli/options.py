@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from loguru import logger
 
+from mirror.core.beginnings import beginning
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
 from mirror.core.errors import ConfigError, MirrorError, NotRunningError, OthersWroteError
 from mirror.core.folders import known_sources, source_folder, source_of
@@ -87,7 +88,8 @@ def advise_replacing(error: OthersWroteError, command: str) -> None:
 def advise_starting(error: NotRunningError, settings: Settings) -> None:
     """Have the error name the command that starts the mirror, with the options that this command was given."""
     if error.folder is not None:
-        named = (source for source in settings.sources if source_folder(settings.state_dir, source) == error.folder)
+        known = (*settings.sources, *beginning(settings.state_dir))
+        named = (source for source in known if source_folder(settings.state_dir, source) == error.folder)
         if (source := next(named, source_of(error.folder))) is not None:
             error.place = str(source)
         error.next_step = start_step(source, settings.options)

@@ -20,6 +20,7 @@ from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, NotRunningError, SealedError
 from mirror.core.folders import source_folder
 from mirror.core.status import Phase, StatusReport, encode
+from mirror.sidecar.kept_report import is_starting
 from mirror.sidecar.next_steps import next_steps
 from mirror.sidecar.refused import causes
 
@@ -105,8 +106,9 @@ def wait(settings: Settings, debug: bool, as_json: bool, timeout: float) -> None
 
 def _wait_for(source: Path, settings: Settings, deadline: float, timeout: float) -> _Outcome:
     """Wait for one source until the deadline. Raises ``NotRunningError``, and what no time would have helped."""
+    folder = source_folder(settings.state_dir, source)
     try:
-        with wait_for_mirror(source_folder(settings.state_dir, source), deadline - time.monotonic()) as client:
+        with wait_for_mirror(folder, deadline - time.monotonic()) as client:
             try:
                 applied = client.wait(max(0.0, deadline - time.monotonic()))
                 report = client.status()
@@ -118,6 +120,8 @@ def _wait_for(source: Path, settings: Settings, deadline: float, timeout: float)
                 from mirror.cli.moved import require_way_back
 
                 require_way_back("wait", source, settings.dsn, schema_of(settings, source))
+            if is_starting(source, folder):
+                return _Outcome(source, f"Postgres does not have everything after {timeout:g} seconds: it is starting")
             raise
         # What could still have come right, had there been more time, is the answer no; the rest are errors.
         if not error.retryable or time.monotonic() < deadline:

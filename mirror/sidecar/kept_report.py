@@ -33,9 +33,7 @@ def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
     from mirror.replica.shadow import saved_position
 
     report = saved_report(source, schema, folder)
-    how, stopped_at = ending(folder)
-    if source in beginning(folder.parent.parent):
-        how, stopped_at = Ending.NOT, None
+    how, stopped_at = (Ending.NOT, None) if is_starting(source, folder) else ending(folder)
     # Stopped, or killed: then the saved phase is an earlier one.
     phase: Phase = report.phase if report.phase is Phase.FAILED and how is not Ending.KILLED else Phase.STOPPED
     if how is Ending.NOT:
@@ -63,6 +61,11 @@ def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
         freshness_seconds=round(time.time() - committed_at, 3) if committed_at else None,
     )
     return replace(report, next_steps=next_steps(report))
+
+
+def is_starting(source: Path, folder: Path) -> bool:
+    """Whether a mirror of the source, which does not answer yet, is there: it has the lock, or is about to take it."""
+    return source in beginning(folder.parent.parent) or ending(folder)[0] is Ending.NOT
 
 
 def _seen_at(folder: Path) -> float | None:

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from mirror.core.beginnings import Beginning
 from tests.support.commands import UNREACHABLE, CommandLine, stop
 from tests.support.source import Writer
 from tests.support.waiting import LIMIT, until
@@ -145,6 +146,16 @@ def test_where_no_mirror_runs(cli: CommandLine, source: Path) -> None:
         step = done.err.partition(" -- ")[2].strip()
         assert pasted(cli, step) == ["up", str(source), *options]
     assert json.loads(done.out)["error"]["code"] == "control.not_running"
+
+
+def test_one_that_is_only_just_starting(cli: CommandLine, source: Path) -> None:
+    """As from before Postgres is there: who waits is late, and need not start it."""
+    assert cli.run("status").code == 2, "nobody has said a name yet"
+    with Beginning(cli.state_dir, [source]):
+        assert re.search(r"^source\.db +starting +- +- ", cli.run("status").out, re.MULTILINE)
+        done = cli.run("wait", "--timeout", 0)
+        assert done.code == 1 and done.err.endswith("after 0 seconds: it is starting\n")
+    assert cli.run("wait", source, "--timeout", 0).code == 3
 
 
 def test_it_is_watched_until_ctrl_c(cli: CommandLine, source: Path) -> None:
