@@ -11,7 +11,7 @@ import click
 
 from mirror.cli.groups import ASKED, Commands, known_commands
 from mirror.core.dsn import hide_password
-from mirror.core.errors import ConfigError, MirrorError
+from mirror.core.errors import ConfigError, MirrorError, NotRunningError
 from mirror.core.state_errors import file_error
 from mirror.core.versions import STATE_FORMAT, package_version
 
@@ -25,7 +25,7 @@ COMMANDS = {
     "down": "down",
     "pause": "fleet",
     "resume": "fleet",
-    "wait": "status",
+    "wait": "wait",
     "status": "status",
     "top": "top",
     "parity": "parity",
@@ -53,6 +53,8 @@ Exit codes of all commands (COMMAND --help has the details):
   0    done, and as it should be
   1    done, and the answer is no: different, not ready, late, a problem
   2    not done: one line on stderr says what, where, why, and what to do next
+  3    no mirror of this source runs here: the line says how to start it
+  4    parity: equal, but for rows that Postgres cannot hold
   130  interrupted by Ctrl-C (`mirror up` stops cleanly instead, with 0)
 
 \b
@@ -113,7 +115,10 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line: an error is one line on stderr and exit code 2, and with ``--json`` an object on stdout."""
+    """Run the command line: an error is one line on stderr, and with ``--json`` an object on stdout.
+
+    Its exit code is 2, or 3 where no mirror of the source runs here.
+    """
     if ASKED in os.environ:
         from mirror.cli.completing import complete
 
@@ -151,7 +156,7 @@ def main() -> None:
         else:
             complain(str(shown), shown)
         _print_json(shown)
-        sys.exit(2)
+        sys.exit(3 if isinstance(shown, NotRunningError) else 2)
 
 
 def _run() -> None:

@@ -103,10 +103,10 @@ class _Calls:
                 code, document = await self._answer_of(words)
         except MirrorError as error:
             return _result({"version": 1, "error": error.to_dict()}, failed=True)
-        return _result(without_contents(asked.name, document), failed=code == 2)
+        return _result(without_contents(asked.name, document), failed=code in (2, 3))
 
     async def _answer_of(self, words: list[str]) -> tuple[int, dict[str, Any]]:
-        """The exit code of a command (2: not done), and the document that it has printed. Raises ``MirrorError``."""
+        """The exit code of a command (0, 1, 2 or 3), and the document that it has printed. Raises ``MirrorError``."""
         code, out = await self._run(words)
         try:
             document: dict[str, Any] = json.loads(out)

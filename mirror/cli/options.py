@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from loguru import logger
 
+from mirror.core.beginnings import beginning
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
-from mirror.core.errors import ConfigError, MirrorError, OthersWroteError
-from mirror.core.folders import known_sources, source_folder
+from mirror.core.errors import ConfigError, MirrorError, NotRunningError, OthersWroteError
+from mirror.core.folders import known_sources, source_folder, source_of
+from mirror.core.peer import start_step
 from mirror.core.source_settings import proposed_schema, remembered_schema
 from mirror.core.state_errors import file_error
 from mirror.core.status import Phase
@@ -85,6 +87,16 @@ def advise_replacing(error: OthersWroteError, command: str) -> None:
     error.next_step = f"`{command}`: what it replaces is then kept in mirror.overwritten"
 
 
+def advise_starting(error: NotRunningError, settings: Settings) -> None:
+    """Have the error name the command that starts the mirror, with the options that this command was given."""
+    if error.folder is not None:
+        known = (*settings.sources, *beginning(settings.state_dir))
+        named = (source for source in known if source_folder(settings.state_dir, source) == error.folder)
+        if (source := next(named, source_of(error.folder))) is not None:
+            error.place = str(source)
+        error.next_step = start_step(source, settings.options)
+
+
 def help_end(*examples: str, codes: Mapping[int, str] | None = None) -> str:
     """The end of a command's help: its examples, one command line each, and what its exit codes mean.
 
@@ -93,7 +105,7 @@ def help_end(*examples: str, codes: Mapping[int, str] | None = None) -> str:
     parts = ["\b\nExample:\n" + "\n".join(f"  {example}" for example in examples)]
     if codes is not None:
         shown = codes if 2 in codes else {**codes, 2: "it could not be done: one line on stderr says why"}
-        parts.append("\b\nExit codes:\n" + "\n".join(f"  {code}  {meaning}" for code, meaning in shown.items()))
+        parts.append("\b\nExit codes:\n" + "\n".join(f"  {code}  {meaning}" for code, meaning in sorted(shown.items())))
     return "\n\n".join(parts)
 
 
@@ -156,6 +168,10 @@ def _with_settings(
         settings = load(sources, given, state_dir, schema, config)
         try:
             command(settings=settings, debug=debug, **own)
+        except NotRunningError as error:
+            if isinstance(settings, Settings):
+                advise_starting(error, settings)
+            raise
         except OSError as error:
             found = file_error(error, getattr(settings, "state_dir", None))
             if found is None:

@@ -13,12 +13,11 @@ from mirror.core.folders import source_folder
 from mirror.core.status import StatusReport
 from mirror.sidecar.alerts import Found, conditions
 from mirror.sidecar.changes.hub import Changes
+from mirror.sidecar.next_steps import next_steps
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.serve.http import Address, Looks, StatusServer, free_bytes
 from mirror.sidecar.serve.metrics import Watched
-from mirror.sidecar.service import STALLED_SECONDS
-from mirror.sidecar.status import next_steps
-from mirror.sidecar.supervisor import Supervisor
+from mirror.sidecar.supervisor import STALLED_SECONDS, Supervisor
 from mirror.sidecar.webhook import Alerts
 
 #: Sources of which what only programs write to Postgres is counted anew each time that somebody looks at all of them:
@@ -103,4 +102,5 @@ def looks_of(settings: Settings, supervisor: Supervisor, changes: Changes | None
         settings.state_dir,
         supervisor.around.report,
         changes,
+        settings.options,
     )

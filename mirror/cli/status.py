@@ -1,110 +1,44 @@
-"""``mirror wait`` and ``mirror status``."""
+"""``mirror status``: what the mirror of each source does."""
 
 from __future__ import annotations
 
-import shlex
+import itertools
 import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import click
 import msgspec
 from msgspec.structs import replace
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Column, Table
+from rich.live import Live
+from rich.text import Text
 
-from mirror.cli.around import around_lines, around_of, reads_text
-from mirror.cli.options import (
-    common,
-    common_even_if_broken,
-    help_end,
-    json_option,
-    own_schema_command,
-    postgres_of,
-    schema_of,
-)
-from mirror.cli.output import names_apart, print_line, print_table, text
+from mirror.cli.looking import Looking, Seen
+from mirror.cli.options import common_even_if_broken, help_end, json_option, own_schema_command, schema_of
+from mirror.cli.output import names_apart, print_line
+from mirror.cli.status_view import console_of, show
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings
-from mirror.core.control import ControlClient, wait_for_mirror
-from mirror.core.errors import ControlError, MirrorError, NotRunningError, SealedError, StateError
-from mirror.core.folders import source_folder
-from mirror.core.status import (
-    Phase,
-    StatusDocument,
-    StatusReport,
-    encode,
-    kept_text,
-    moved_text,
-)
+from mirror.core.control import ControlClient
+from mirror.core.errors import MirrorError, NotRunningError, StateError
+from mirror.core.folders import source_folder, spool_bytes
+from mirror.core.status import Phase, StatusDocument, StatusReport, encode
 from mirror.parity.proof import described
-from mirror.sidecar.refused import causes
-from mirror.sidecar.status import kept_report, next_steps
+from mirror.sidecar.kept_report import kept_report
+from mirror.sidecar.next_steps import comparison, next_steps
 
-#: Mirrors that are asked at the same time.
-_AT_ONCE = 256
 #: Seconds for which a mirror that has only begun to follow is waited for, and between two questions.
 MEASURE_SECONDS, MEASURE_PAUSE = 30.0, 0.1
+#: Seconds between two looks with ``--watch``.
+EVERY_SECONDS = 1.0
+#: Phases in which nothing is in Postgres yet that could be compared, or it is being replaced.
+_NOT_THERE_YET = frozenset((Phase.STARTING, Phase.SNAPSHOT))
 
-
-@click.command(
-    short_help="Wait until all commits are in Postgres.",
-    epilog=help_end(
-        "mirror wait memory.db --timeout 60",
-        codes={
-            0: "everything is in Postgres",
-            1: "not in time, also if no mirror runs; or Postgres refuses a table",
-        },
-    ),
-)
-@common
-@click.option("--timeout", metavar="SECONDS", default=30.0, show_default=True, help="For all sources together.")
-def wait(settings: Settings, debug: bool, timeout: float) -> None:
-    """Wait until Postgres has everything that was committed to SQLite before this command began.
-
-    Of a source that was moved to Postgres: until the file has everything that was committed there.
-
-    Prints nothing if that succeeds. Without SOURCE it waits for the sources that
-    mirror.json lists, or else for all that the state directory knows.
-    """
-    deadline = time.monotonic() + timeout
-    refused = False
-    for source in settings.known():
-        moved_to = "Postgres"
-        try:
-            with wait_for_mirror(source_folder(settings.state_dir, source), deadline - time.monotonic()) as client:
-                try:
-                    applied = client.wait(max(0.0, deadline - time.monotonic()))
-                    report = client.status() if applied else None
-                except SealedError:
-                    from mirror.cli.moved import wait_for_file  # needs Postgres' driver, which loads slowly
-
-                    with postgres_of(settings) as dsn:
-                        moved_to, report = "the file", None
-                        applied = wait_for_file(source, dsn, schema_of(settings, source), deadline)
-        except ControlError as error:
-            if isinstance(error, NotRunningError) and settings.dsn is not None:
-                from mirror.cli.moved import require_way_back
-
-                require_way_back("wait", source, settings.dsn, schema_of(settings, source))
-            # What could still have come right, had there been more time, is the answer no; the rest are errors.
-            if not error.retryable or time.monotonic() < deadline:
-                raise
-            click.secho(f"mirror: {error}", fg="red", err=True)
-            sys.exit(1)
-        if not applied:
-            click.secho(
-                f"mirror: {source}: {moved_to} does not have everything after {timeout:g} seconds", fg="red", err=True
-            )
-            sys.exit(1)
-        for cause in () if report is None else causes(report.refusals, report.schema):
-            click.secho(f"mirror: {source}: Postgres refuses {cause.named}: {cause.reason}", fg="red", err=True)
-            refused = True
-    if refused:
-        sys.exit(1)
+#: In which a source that was never compared can be, and nothing else is to be done first.
+_AT_REST = frozenset((Phase.FOLLOWING, Phase.STOPPED))
 
 
 @click.command(
@@ -112,119 +46,142 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
     epilog=help_end(
         "mirror status",
         "mirror status memory.db --json",
-        codes={0: "it was shown, also if the mirror has failed or is stopped"},
+        "mirror status --watch  # until Ctrl-C",
+        "mirror status --check || echo 'look at the mirror'",
+        codes={
+            0: "it was shown, whatever it is; with --check: all is as it should be",
+            1: "with --check: something is not, which a line says",
+            3: "with --check: of one source at least no mirror runs here",
+        },
     ),
 )
 @common_even_if_broken
 @json_option
-def status(settings: Settings, debug: bool, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C; with --json one line each time.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="For alerts: print a line for each thing that is not as it should be, as /readyz finds it, and say it by the"
+    " exit code.",
+)
+def status(settings: Settings, debug: bool, as_json: bool, watch: bool, check: bool) -> None:
     """Show what the mirror of each source is doing, what is wrong, and what to do next.
 
     Without SOURCE it shows the sources that mirror.json lists, or else all that the state directory knows.
 
-    lag: how old the oldest commit is that Postgres does
-    not have yet. fresh: how old the newest commit is that Postgres has. captured, applied: positions in the source's
-    log, generation:frame. gaps: how often the log was not complete, so that pages were compared.
+    last commit: how old the newest commit is that Postgres has. lag: how old the oldest commit is that Postgres does
+    not have yet; - where nobody can know. rejects: rows that Postgres cannot hold. gaps: how often the log was not
+    complete, so that pages were compared instead; healed: all that was missed is in Postgres. commits: since the
+    mirror started. applied, captured: positions in the source's log, generation:frame.
     """
-    sources = settings.known()
-    # All at once: a mirror that does not answer takes seconds, for each of its sources.
-    with ThreadPoolExecutor(min(len(sources), _AT_ONCE)) as asking:
-        reports = list(asking.map(partial(status_of, settings=settings), sources))
-    around = around_of(reports, settings)
+    if watch and check:
+        raise click.UsageError("--watch shows it until Ctrl-C, and --check looks once: give one of them.")
+    with Looking(settings, partial(status_of, settings=settings)) as looking:
+        if watch:
+            with suppress(KeyboardInterrupt):  # that is how it ends
+                _watch(looking, settings, as_json=as_json)
+            return
+        seen = looking.look()
     if as_json:
-        document = encode(StatusDocument(sources=reports, redis=around.redis, alerts=around.alerts))
-        click.echo(msgspec.json.format(document, indent=2).decode())
-        return
-    console = Console()
-    if settings.problem is not None:
-        print_line(console, f"configuration: {settings.problem}", style="red")
-        print_line(console, "configuration: programs that follow it go on with what it said before")
-    headings = ("phase", "lag", "fresh", "captured", "applied", "commits", "rejects", "gaps")
-    table = Table(Column("source", overflow="fold"), *headings, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    names = names_apart(report.source for report in reports)
-    for report in reports:
-        fresh, lag = report.freshness_seconds, report.lag_seconds
-        table.add_row(
-            text(names[report.source]),
-            report.phase.value,
-            "?" if lag is None else f"{lag * 1000:.0f} ms",
-            "-" if fresh is None else f"{fresh:,.1f} s",
-            report.captured or "-",
-            report.applied or "-",
-            f"{report.commits:,}",
-            str(report.rejects + (0 if report.reverse is None or report.reverse.ended else report.reverse.rejects)),
-            str(len(report.gaps)),
-        )
-    print_table(console, table)
-    for report in reports:
-        _render_notes(names[report.source], report, console)
-    for line, well in around_lines(around):
-        print_line(console, line, style="" if well else "red")
+        click.echo(msgspec.json.format(_document(seen), indent=2).decode())
+    elif not check:
+        show(console_of(), seen.reports, seen.around, settings.problem)
+    if check:
+        sys.exit(_judged(seen, settings, quiet=as_json))
 
 
-def _render_notes(name: str, report: StatusReport, console: Console) -> None:
-    """What does not fit into a table; ``name``: the source's in the table."""
-    if report.capture == "pages":
-        print_line(
-            console, f"{name}: not in WAL mode: after each change all pages of the file are compared, which is slower"
-        )
-    if report.reverse is not None:
-        print_line(console, f"{name}: {moved_text(report)}")
-    if report.reverse is not None and report.reverse.until is not None and not report.reverse.ended:
-        until = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(report.reverse.until))
-        print_line(console, f"{name}: reverse window until {until}: then the way back ends by itself")
-    parity = report.parity
-    age = "" if parity.age_seconds is None else f", {parity.age_seconds / 3600:.1f} hours ago"
-    print_line(console, f"{name}: parity: {parity.proof}{age}")
-    if report.agent:
-        print_line(console, f"{name}: agent: {report.agent} (profile {report.profile})")
-    if report.indexing:
-        print_line(console, f"{name}: building a vector index: {report.indexing}")
-    if report.escaped:
-        kept = ", ".join(report.escaped)
-        print_line(console, f"{name}: shown without NUL and invalid bytes, and kept whole in _original: {kept}")
-    if report.widened:
-        print_line(console, f"{name}: jsonb because of values that do not fit: {', '.join(report.widened)}")
-    if report.left_out:
-        left_out = ", ".join(report.left_out)
-        print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program itself can compute")
-    if report.omitted:
-        print_line(console, f"{name}: left out by a rule in mirror.json: {', '.join(report.omitted)}")
-    for note in report.rules:
-        print_line(console, f"{name}: mirror.json: {note.rule}: {note.detail}", style="yellow")
-    for table in report.kept:
-        print_line(console, f"{name}: {kept_text(table)}", style="yellow")
-    if report.by_version:
-        computed = ", ".join(report.by_version)
-        print_line(
-            console,
-            f"{name}: computed by the mirror's SQLite: {computed}: virtual columns that the program's version of SQLite"
-            " may compute otherwise; STORED ones are kept as the program wrote them",
-        )
-    if report.phase is Phase.FOLLOWING and not report.tables:
-        print_line(console, f"{name}: it has no table yet: its program has made none")
-    if report.virtual:
-        virtual = ", ".join(report.virtual)
-        print_line(console, f"{name}: left out: {virtual}: virtual tables; their data is not in Postgres", style="red")
-    for gap in report.gaps[-3:]:
-        print_line(console, f"{name}: gap: {gap.reason} ({gap.at})")
-    if report.reads:
-        print_line(console, f"{name}: reads of programs: {reads_text(report)}")
-    if report.read_differences:
-        found = f"{report.read_differences:,} reads answered differently by SQLite and Postgres"
-        print_line(console, f"{name}: {found}", style="red")
-    if report.others_wrote:
-        found = "in Postgres, others than the mirror have written"
-        print_line(console, f"{name}: {found} {report.others_wrote:,} rows", style="yellow")
-    if report.overwritten:
-        found = f"{report.overwritten:,} rows that others had written in Postgres were replaced, and are kept"
-        print_line(console, f"{name}: {found}", style="yellow")
-    for cause in causes(report.refusals, report.schema):
-        print_line(console, f"{name}: refused: {cause.named}: {cause.reason}", style="red")
-    if report.last_error:
-        print_line(console, f"{name}: last error: {report.last_error}", style="red")
-    for step in report.next_steps:
-        print_line(console, f"{name}: next: {step}", style="yellow")
+def _document(seen: Seen) -> bytes:
+    return encode(StatusDocument(sources=list(seen.reports), redis=seen.around.redis, alerts=seen.around.alerts))
+
+
+# -- again and again -------------------------------------------------------------------------------------
+
+
+def _watch(looking: Looking, settings: Settings, *, as_json: bool) -> None:
+    """Show it until Ctrl-C: in place on a terminal, one after the other elsewhere."""
+    console = console_of()
+    if as_json:
+        for seen in _looks(looking):
+            click.echo(_document(seen))
+    elif not console.is_terminal:
+        for seen in _looks(looking):
+            print_line(console, time.strftime("%Y-%m-%d %H:%M:%S%z"))
+            show(console, seen.reports, seen.around, settings.problem)
+            sys.stdout.flush()
+    else:
+        shown = Text()
+        try:
+            with Live(console=console, screen=True, auto_refresh=False) as live:
+                for seen in _looks(looking):
+                    shown = _as_text(seen, settings, console)
+                    live.update(_cut(shown, console.height), refresh=True)
+        finally:
+            print_line(console, shown)
+
+
+def _looks(looking: Looking) -> Iterator[Seen]:
+    for _ in itertools.count():
+        began = time.monotonic()
+        yield looking.look()
+        time.sleep(max(0.0, looking.again(EVERY_SECONDS, began) - time.monotonic()))
+
+
+def _as_text(seen: Seen, settings: Settings, console: Console) -> Text:
+    """What would be printed, with the time in front."""
+    made = console_of(console.width)
+    with made.capture() as captured:
+        print_line(made, time.strftime("mirror status  %H:%M:%S  (Ctrl-C ends)"))
+        show(made, seen.reports, seen.around, settings.problem)
+    return Text.from_ansi(captured.get())
+
+
+def _cut(shown: Text, height: int) -> Text:
+    """As many of the lines as fit on the screen; the last one says how many more there are."""
+    lines = shown.split("\n")
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    if len(lines) <= height:
+        return Text("\n").join(lines)
+    more = Text(f"… {len(lines) - height + 1:,} more lines: make the window higher, or name fewer sources", "dim")
+    return Text("\n").join([*lines[: height - 1], more])
+
+
+# -- for alerts ------------------------------------------------------------------------------------------
+
+
+def _judged(seen: Seen, settings: Settings, *, quiet: bool) -> int:
+    """The exit code: 0 if all is as it should be. What is not is printed, unless ``quiet``."""
+    # They take longer to load than a status takes to show.
+    from mirror.sidecar.serve.health import ready
+    from mirror.sidecar.serve.http import free_bytes
+
+    found = ready(
+        seen.reports,
+        seen.around.stalled,
+        free_bytes(settings.state_dir),
+        seen.around.redis,
+        settings.options,
+    )
+    names = names_apart(report.source for report in seen.reports)
+    console = console_of()
+    without_postgres = {each.source for each in found.checks if each.name == "postgres" and each.state != "ok"}
+    for each in () if quiet else found.checks:
+        if each.state != "ok" and not (each.name == "following" and each.source in without_postgres):  # one cause
+            place = f"{names.get(each.source, each.source)}: " if each.source else ""
+            step = f" -- {each.next_step}" if each.next_step else ""
+            style = "red" if each.state == "failed" else "yellow"
+            print_line(console, f"{place}{each.name}: {each.detail}{step}", style=style)
+    if any(report.phase is Phase.STOPPED and not _has_moved(report) for report in seen.reports):
+        return 3
+    return 0 if found.state == "ok" else 1
+
+
+def _has_moved(report: StatusReport) -> bool:
+    """Whether nobody is to mirror it any more."""
+    return report.reverse is not None and bool(report.reverse.ended)
+
+
+# -- one source ------------------------------------------------------------------------------------------
 
 
 def status_of(source: Path, settings: Settings) -> StatusReport:
@@ -267,22 +224,24 @@ def measured_status_of(source: Path, settings: Settings) -> StatusReport:
 
 
 def with_proof(report: StatusReport, folder: Path, settings: Settings, steps: Sequence[str]) -> StatusReport:
-    """The report with the last comparison, and with these next steps and what that one advises.
+    """The report with the last comparison, and with these next steps and what that one advises; and the spool's size.
 
     ``folder``: the source's.
     """
     proof, steps = described(folder), [*steps]
-    parity = f"mirror parity {shlex.quote(report.source)}{settings.options}"
-    # A repair does not help against what Postgres refuses: the step for that is among the others.
-    if report.reverse is not None:
-        pass  # it is refused: Postgres is the original
+    parity = comparison(report, settings.options)
+    if report.reverse is not None or report.applied is None or report.phase in _NOT_THERE_YET:
+        pass  # a comparison is refused, as Postgres is the original; or there is nothing yet that could be compared
     elif proof.proof == "different" and proof.repairable:
-        steps.append(f"{parity} --repair")
+        # A repair does not help against what Postgres refuses: the step for that is among the others.
+        steps += [f"{parity}  # shows what differs", f"{parity} --repair  # then, to make Postgres equal"]
     elif proof.proof == "not checked":
         steps.append(f"{parity}  # the last comparison could not check all")
     elif proof.proof == "stale":
         steps.append(f"{parity}  # the last comparison is more than a day old")
-    return replace(report, parity=proof, next_steps=steps)
+    elif proof.proof == "never" and report.tables > len(report.refusals) and report.phase in _AT_REST:
+        steps.append(f"{parity}  # never compared")
+    return replace(report, parity=proof, next_steps=steps, spool_bytes=spool_bytes(folder))
 
 
 def _kept(source: Path, settings: Settings, folder: Path) -> tuple[StatusReport, MirrorError | None]:

@@ -9,7 +9,6 @@ import termios
 import time
 import tty
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from mirror.cli.around import around_of
+from mirror.cli.looking import Looking
 from mirror.cli.options import common_even_if_broken, help_end
 from mirror.cli.status import status_of
 from mirror.cli.top_view import Moment, View
@@ -28,10 +27,6 @@ from mirror.core.errors import ConfigError, ControlError
 from mirror.core.folders import source_folder
 from mirror.core.recorded_load import RecordedLoad
 
-#: Sources that are asked at the same time.
-_AT_ONCE = 16
-#: The next look is not before so many times what the last one took: hundreds of sources are not asked all the time.
-MOST_OFTEN = 4.0
 #: What terminals send for keys that are no characters.
 _SEQUENCES = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1bOA": "up", b"\x1bOB": "down", b"\x1b": "escape"}
 _CHARACTERS = {"\r": "enter", "\n": "enter", "\x7f": "backspace", "\x08": "backspace"}
@@ -60,10 +55,10 @@ def top(settings: Settings, debug: bool, every: float) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         step = "use it in a terminal; for scripts there is `mirror status --json`"
         raise ConfigError("show what moves", detail="this is no terminal", next_step=step)
-    sources, view, console = settings.known(), View(), Console()
+    view, console = View(), Console()
     loads: dict[str, RecordedLoad] = {}
     with (
-        ThreadPoolExecutor(min(len(sources), _AT_ONCE)) as asking,
+        Looking(settings, partial(status_of, settings=settings)) as looking,
         _keys() as descriptor,
         Live(console=console, screen=True, auto_refresh=False) as live,
     ):
@@ -71,11 +66,11 @@ def top(settings: Settings, debug: bool, every: float) -> None:
         while not view.ended:
             if time.monotonic() >= due:
                 began = time.monotonic()
-                reports = list(asking.map(partial(status_of, settings=settings), sources))
+                seen = looking.look()
                 if (opened := view.opened()) is not None:
                     loads = _load(settings, Path(opened))
-                view.take(Moment(time.monotonic(), reports, loads, around_of(reports, settings)))
-                due = began + max(every, MOST_OFTEN * (time.monotonic() - began))
+                view.take(Moment(time.monotonic(), seen.reports, loads, seen.around))
+                due = looking.again(every, began)
             live.update(view.render(loads, console.width, console.height), refresh=True)
             if select.select([descriptor], [], [], max(0.0, due - time.monotonic()))[0]:
                 for key in _read(descriptor):

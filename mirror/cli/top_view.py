@@ -17,6 +17,7 @@ from rich.text import Text
 
 from mirror.cli.around import around_lines, reads_text
 from mirror.cli.output import names_apart, text
+from mirror.cli.status_words import duration, lag, state
 from mirror.core.recorded_load import RecordedLoad
 from mirror.core.status import AroundReport, Phase, StatusReport
 
@@ -186,8 +187,8 @@ class View:
             more = [text(bars(line.lags[-20:]), "blue"), text(_parity(report))] if wide else []
             table.add_row(
                 text(f"{'›' if at == self.chosen else ' '} {self.names[report.source]}"),
-                text(report.phase.value, _colour(report)),
-                text(duration(report.lag_seconds)),
+                text(state(report), _colour(report)),
+                text(lag(report)),
                 text(f"{line.commits:,.0f}"),
                 text(f"{line.rows:,.0f}"),
                 *more,
@@ -222,17 +223,6 @@ def bars(values: Sequence[float | None]) -> str:
         " " if value is None else _BARS[1] if not most else _BARS[max(1, round(value / most * steps))]
         for value in values
     )
-
-
-def duration(seconds: float | None) -> str:
-    """As short as it can be said; - if it is not known."""
-    if seconds is None:
-        return "-"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
 def _parity(report: StatusReport) -> str:

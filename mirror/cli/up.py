@@ -38,6 +38,7 @@ from mirror.cli.options import (
 from mirror.cli.output import GOOD, Words, print_line
 from mirror.cli.rereading import Rereading
 from mirror.cli.serving import report_of, serving, watching
+from mirror.core.beginnings import Beginning
 from mirror.core.config.log_settings import LogSettings
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.dsn import hide_password
@@ -147,6 +148,7 @@ def up(
     reload = signal.SIGHUP if notifier.is_heard else None
     with (
         Signals(signal.SIGTERM, signal.SIGINT, reload=reload) as signals,
+        Beginning(settings.state_dir, settings.sources) as beginning,
         postgres_of(settings) as dsn,
         changes_of(settings, dsn) as changes,
     ):
@@ -170,6 +172,7 @@ def up(
                 changes=None if changes is None else changes.feed,
             )
         )
+        beginning.end()
         verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
         service = Service(notifier, mirror)
         line = PeriodicLine(mirror, partial(report_of, settings))

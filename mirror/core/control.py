@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from mirror.core.agreement import Agreement
-from mirror.core.errors import ControlError, MirrorError, NotRunningError
+from mirror.core.errors import ControlError, MirrorError
 from mirror.core.messages import (
     MOST_ANSWER_BYTES,
     MOST_SECONDS,
@@ -54,7 +54,7 @@ from mirror.core.messages import (
     answer_in,
     line_of,
 )
-from mirror.core.peer import connect, peer_process, silent
+from mirror.core.peer import connect, not_running, peer_process, silent
 from mirror.core.positions import Lsn, Salts
 from mirror.core.recorded_load import RecordedLoad
 from mirror.core.sockets import control_path
@@ -104,10 +104,7 @@ class ControlClient:
             raise silent("ask the mirror", self._folder, seconds) from error
         except OSError as error:
             self._hang_up()
-            step = "start `mirror up` again, then try this again"
-            raise NotRunningError(
-                "ask the mirror", str(self._path), "it has ended", next_step=step, retryable=True
-            ) from error
+            raise not_running("ask the mirror", self._folder, "it has ended") from error
         except ValueError as error:
             self._hang_up()
             raise ControlError("understand the mirror", str(self._path), str(error)) from error

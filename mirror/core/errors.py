@@ -326,6 +326,8 @@ class NotRunningError(ControlError):
     """Nothing listens at the control socket, or not any more."""
 
     code = "control.not_running"
+    folder: Path | None = None
+    """The source's folder in the state directory; None: it is not said. It is not carried over a socket."""
 
 
 class PausedError(ControlError):

@@ -1,6 +1,6 @@
 """The folders in the state directory: one for each source, and what is read from its files.
 
-``sources/NAME-DIGEST/`` contains ``source`` (the source's absolute path), ``lock`` (the process id of its mirror, see
+``sources/NAME-DIGEST/`` contains ``source`` (the source's absolute path), ``lock`` (the process of its mirror, see
 :mod:`mirror.core.locks`), ``control.path`` (see :mod:`mirror.core.sockets`), ``position`` (see
 :mod:`mirror.core.published`), ``spool/`` and the saved copy.
 """
@@ -10,15 +10,20 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from enum import StrEnum
 from pathlib import Path
 
 from mirror.core.errors import StateError
 from mirror.core.files import write_atomically
+from mirror.core.process_name import can_judge, is_gone
 from mirror.core.state_errors import state_error
+
+_READ = "read the state directory"
 
 #: Files in a source's folder: one with the source's path; one with the control socket's path, if it is not here.
 _SOURCE, _ASIDE = "source", "control.path"
-_READ = "read the state directory"
+#: The one that a mirror locks. It contains its process id, and in a second line its name; nothing once it has ended.
+LOCK = "lock"
 
 
 def resolve(source: Path | str) -> Path:
@@ -80,6 +85,14 @@ def _unreadable(place: Path, error: OSError) -> StateError:
     return StateError(_READ, str(place), error.strerror or str(error), next_step=step)
 
 
+def source_of(folder: Path) -> Path | None:
+    """The source with this folder; None: it was never mirrored, or the folder cannot be read."""
+    try:
+        return _path_in(folder / _SOURCE)
+    except PermissionError:
+        return None
+
+
 def _path_in(name: Path) -> Path | None:
     """The absolute path that a file contains; None if it is not there, or contains anything else.
 
@@ -94,9 +107,56 @@ def _path_in(name: Path) -> Path | None:
     return path if path.is_absolute() and "\0" not in str(path) else None
 
 
-def holder(folder: Path) -> int | None:
-    """Process id in the lock file of a source: of the mirror that holds the lock, or held it last; None: not known."""
+class Ending(StrEnum):
+    """How the last mirror of a source has ended, as its lock file tells it."""
+
+    NEVER = "never"
+    """There was none, or not in this folder."""
+    NOT = "not"
+    """It has not: its process is there and has the lock."""
+    STOPPED = "stopped"
+    """It has released the lock, also after an error."""
+    KILLED = "killed"
+    """Its process is gone, and has not released it."""
+    UNKNOWN = "unknown"
+    """It has not released it, and runs, or ran, where its process cannot be seen: in another container, before the
+    machine was started again, or on another machine."""
+
+
+def spool_bytes(folder: Path) -> int | None:
+    """The size of a source's spool; None: there is none, or it cannot be read."""
     try:
-        return int((folder / "lock").read_bytes())
-    except (OSError, ValueError):
+        return sum(entry.stat().st_size for entry in os.scandir(folder / "spool"))
+    except OSError:
         return None
+
+
+def holder(folder: Path) -> int | None:
+    """Process id in the lock file of a source: of the mirror that holds the lock, or was killed; None: not known."""
+    return _holder(folder)[0]
+
+
+def _holder(folder: Path) -> tuple[int | None, str]:
+    """Process id and name (:mod:`mirror.core.process_name`) in the lock file; an earlier version wrote no name."""
+    try:
+        number, _, name = (folder / LOCK).read_text("ascii").partition("\n")
+        return int(number), name.strip()
+    except (OSError, ValueError):
+        return None, ""
+
+
+def ending(folder: Path) -> tuple[Ending, float | None]:
+    """How the last mirror of the source with this folder has ended; and, if it was stopped, when (Unix time).
+
+    The lock itself is not tried: for that moment a mirror that starts could not have it.
+    """
+    try:
+        found = os.stat(folder / LOCK)
+    except OSError:
+        return Ending.NEVER, None
+    pid, name = _holder(folder)
+    if pid is None:
+        return Ending.STOPPED, found.st_mtime
+    if not can_judge(name):
+        return Ending.UNKNOWN, None
+    return (Ending.KILLED if is_gone(name) else Ending.NOT), None

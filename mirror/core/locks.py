@@ -10,7 +10,7 @@ Source lock: F, ``lock`` in the source's folder (:class:`SourceLock`)
     Protects the folder (shadow, spool, socket): one mirror of a source per state directory. Taken without waiting by
     the sidecar for each source (``sidecar/source_folder.py``), kept while its pipeline runs; another mirror gets
     ``StateError`` with the process id. Taken for a moment also by ``mirror rename`` and ``mirror remove``, while they
-    change or remove the folder. Holder killed: the next mirror takes it at once.
+    change or remove the folder. Released, the file is empty. Holder killed: the next mirror takes it at once.
 Parity lock: F, ``parity.lock`` in the source's folder (:class:`ParityLock`)
     Protects a comparison's holds: one comparison of a source at a time. Taken by ``mirror parity``, which waits, for a
     whole run with its repair, and by the comparison in the background, which does not wait, for one hold (some 20 ms
@@ -87,10 +87,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 from mirror.core.errors import StateError
-from mirror.core.folders import holder, write_name
+from mirror.core.folders import LOCK, holder, write_name
+from mirror.core.process_name import this_process
 from mirror.core.state_errors import state_error
 
 #: First key of the lock of a source in Postgres; the second is the source's number. ("mirr")
@@ -120,13 +122,14 @@ class SourceLock:
         folder = self._folder
         try:
             self._make_folder()
-            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise self._unusable(error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            said = f"{os.getpid()}\n{this_process()}\n".encode()
+            os.pwrite(descriptor, said, 0)
+            os.ftruncate(descriptor, len(said))  # not before: an empty file says that the mirror was stopped
             self._write_name()
         except BlockingIOError:
             os.close(descriptor)
@@ -159,7 +162,7 @@ class SourceLock:
     def intact(self) -> bool:
         """Whether the file that is locked is still the one in the folder."""
         try:
-            return os.path.samestat(os.stat(self._folder / "lock"), os.fstat(self._descriptor))
+            return os.path.samestat(os.stat(self._folder / LOCK), os.fstat(self._descriptor))
         except OSError:
             return False
 
@@ -176,8 +179,14 @@ class SourceLock:
         os.close(self._descriptor)
         self._descriptor = descriptor
 
+    def sign_off(self) -> None:
+        """Write down that the mirror ends, and was not killed (:func:`~mirror.core.folders.ending`)."""
+        with suppress(OSError):  # a disk that is read-only now
+            os.ftruncate(self._descriptor, 0)
+
     def release(self) -> None:
         """Release it. May be called once."""
+        self.sign_off()
         os.close(self._descriptor)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import socket
 import struct
 import sys
@@ -16,9 +17,11 @@ import time
 from pathlib import Path
 
 from mirror.core.errors import ControlError, NotRunningError, StateError
-from mirror.core.folders import holder
+from mirror.core.folders import holder, source_of
 from mirror.core.sockets import control_path, require_private
 
+#: What is known where nobody listens.
+NOBODY = "no mirror of this source is running"
 #: Seconds between two tries to connect to a mirror that has its queue of connections full.
 _PAUSE = 0.01
 
@@ -69,7 +72,7 @@ def connect(folder: Path, timeout: float) -> socket.socket:
             require_private(path.parent)
         except StateError as error:
             if isinstance(error.__cause__, FileNotFoundError):
-                raise _not_running(path) from error
+                raise not_running("reach the mirror", folder, NOBODY) from error
             raise ControlError("reach the mirror", str(path), str(error)) from error
     try:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -85,7 +88,7 @@ def connect(folder: Path, timeout: float) -> socket.socket:
         connection.settimeout(timeout)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         connection.close()
-        raise _not_running(path) from error
+        raise not_running("reach the mirror", folder, NOBODY) from error
     except TimeoutError as error:
         connection.close()
         raise silent("reach the mirror", folder, timeout) from error
@@ -115,14 +118,21 @@ def _connect(connection: socket.socket, path: Path, timeout: float) -> None:
             time.sleep(_PAUSE)
 
 
-def _not_running(path: Path) -> NotRunningError:
-    return NotRunningError(
-        "reach the mirror",
-        str(path),
-        "no mirror of this source is running",
-        next_step="start it with `mirror up`",
-        retryable=True,
-    )
+def not_running(operation: str, folder: Path, detail: str) -> NotRunningError:
+    """The error where no mirror of the source with this folder is running, or not any more.
+
+    Its next step is what can be told of the folder alone: a command line knows which other options it was given.
+    """
+    source = source_of(folder)
+    step = start_step(source, f" --state-dir {shlex.quote(str(folder.parent.parent))}")
+    error = NotRunningError(operation, str(source or folder), detail, next_step=step, retryable=True)
+    error.folder = folder
+    return error
+
+
+def start_step(source: Path | None, options: str) -> str:
+    """How to start the mirror of a source; ``options``: what the command needs besides, with a space in front."""
+    return f"start it with `mirror up {'FILE.db' if source is None else shlex.quote(str(source))}{options}`"
 
 
 def silent(operation: str, folder: Path, seconds: float) -> ControlError:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from mirror.core.errors import NewerStateError, WayBackLostError
 from mirror.core.files import write_atomically
+from mirror.core.positions import Lsn
 from mirror.core.versions import require_format, stamped
 
 #: Version of :class:`StatusReport` and of the JSON that ``mirror status --json`` prints.
@@ -99,6 +100,8 @@ class ProgressReport(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     total: Annotated[int | None, Meta(description="null: not known")] = None
     unit: Annotated[str, Meta(description="rows or bytes")] = "rows"
+    table: Annotated[int | None, Meta(description="number of the table, from 1; null: it is no table")] = None
+    tables: Annotated[int | None, Meta(description="how many tables there are; null: it is no table")] = None
 
 
 class HookReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +124,7 @@ class ProofReport(msgspec.Struct, frozen=True, kw_only=True):
     age_seconds: float | None = None
     headline: str | None = None
     repairable: Annotated[bool, Meta(description="whether mirror parity --repair can help where it differs")] = True
+    rows: Annotated[int | None, Meta(description="rows of the source that were compared; null: never compared")] = None
 
 
 class ReverseReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +195,7 @@ class AroundReport(msgspec.Struct, frozen=True, kw_only=True):
 
     redis: RedisReport | None = None
     alerts: AlertsReport | None = None
+    stalled: Annotated[list[str], Meta(description="names of sources whose loop does not turn")] = []
 
 
 class ToldReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -340,6 +345,22 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     outage: Annotated[
         OutageReport | None, Meta(description="the last time that it could not go on; null: there was none")
     ] = None
+    spool_bytes: Annotated[
+        int | None, Meta(description="size of what was captured and is still needed; null: not known")
+    ] = None
+    stopped_at: Annotated[
+        float | None,
+        Meta(description="when it was stopped, seconds since the epoch; null: it runs, or nobody knows"),
+    ] = None
+    killed: Annotated[
+        int | None, Meta(description="the id of its process, which is gone without having stopped; null: it is not so")
+    ] = None
+    unread_bytes: Annotated[
+        int | None,
+        Meta(
+            description="while it is stopped: size of the log if it was written since, 0 if nothing was; null: unknown"
+        ),
+    ] = None
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -360,6 +381,14 @@ def named(objects: list[str], most: int = 5) -> str:
     """The first of a list of names, and how many there are besides."""
     more = f" and {len(objects) - most} more" if len(objects) > most else ""
     return ", ".join(objects[:most]) + more
+
+
+def healed(gap: GapReport, report: StatusReport) -> bool:
+    """Whether Postgres has what was committed in a gap of the report's source.
+
+    That is so from the transaction on that writes what differed, in which its position leaves that generation.
+    """
+    return gap.healed or (report.applied is not None and Lsn.parse(report.applied).generation > gap.generation)
 
 
 def kept_text(report: KeptReport) -> str:

@@ -96,4 +96,6 @@ def described(folder: Path) -> ProofReport:
     if last is None:
         return ProofReport()
     age = round(now - last.finished_at, 1)
-    return ProofReport(proof=last.proof(now), age_seconds=age, headline=last.headline, repairable=last.repairable)
+    return ProofReport(
+        proof=last.proof(now), age_seconds=age, headline=last.headline, repairable=last.repairable, rows=last.rows
+    )

@@ -2,7 +2,7 @@
 
 A connection is named by its *backend*, a text: the server's process id and when that process began. An id alone is not
 enough: a server that was restarted uses ids again. The process that holds a source is in ``mirror.sources``: its name
-(see :mod:`~mirror.postgres.holder`) and its backend. :mod:`mirror.core.locks` lists this lock and the epoch with all
+(see :mod:`~mirror.core.process_name`) and its backend. :mod:`mirror.core.locks` lists this lock and the epoch with all
 others.
 """
 
@@ -21,7 +21,7 @@ import psycopg
 
 from mirror.core.errors import FencedError, SinkError
 from mirror.core.locks import SOURCE_HANDED_OVER, SOURCE_IN_POSTGRES
-from mirror.postgres.holder import is_gone, this_process
+from mirror.core.process_name import is_gone, this_process
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Conn
 
@@ -45,7 +45,7 @@ class Holder(NamedTuple):
     host: str | None
     pid: int | None
     process: str | None
-    """See :func:`~mirror.postgres.holder.this_process`; None: a mirror of an earlier version."""
+    """See :func:`~mirror.core.process_name.this_process`; None: a mirror of an earlier version."""
     backend: str | None
     """Of its connection; None also if the user may not see it."""
 

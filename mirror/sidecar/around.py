@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mirror.core.status import AlertsReport, AroundReport, RedisReport
@@ -15,7 +16,9 @@ class Around:
     """None: not configured."""
     alerts: AlertsReport | None = None
     """None: not configured."""
+    stalled: Callable[[], list[str]] = list
+    """Returns the sources whose loop does not turn."""
 
     def report(self) -> AroundReport:
         """As it is sent over a control socket."""
-        return AroundReport(redis=self.redis, alerts=self.alerts)
+        return AroundReport(redis=self.redis, alerts=self.alerts, stalled=self.stalled())

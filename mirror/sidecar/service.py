@@ -20,12 +20,10 @@ from loguru import logger
 from mirror.core.notify import Notifier
 from mirror.core.status import Phase
 from mirror.sidecar.status import SourceStatus
-from mirror.sidecar.supervisor import Supervisor
+from mirror.sidecar.supervisor import STALLED_SECONDS, Supervisor
 
 #: Seconds between two looks at the sources.
 LOOK_SECONDS = 1.0
-#: Seconds of silence after which a loop counts as stalled where no watchdog says how many.
-STALLED_SECONDS = 300.0
 #: Seconds of one wait for Postgres after which the status names it.
 POSTGRES_SECONDS = 60.0
 #: Of a watchdog's time: how often it hears of the mirror.

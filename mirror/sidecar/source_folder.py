@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ class SourceFolder:
         """Makes the control socket. Called when it, or anything else, is missing; so at the start, too."""
         self._lock = SourceLock(folder, source)
         self._lost = self._released = False
+        self._guard = threading.Lock()
         self._next_check = 0.0
         self._whole: tuple[object, ...] | None = None
         """The stamps of the folders when everything was there, and the segments that had to be; None: not known."""
@@ -143,13 +145,21 @@ class SourceFolder:
 
     def renew(self) -> None:
         """Make the folder again and lock it; raises ``StateError``, also if another mirror has it now."""
-        self._lock.renew()
+        with self._guard:
+            self._lock.renew()
         self._whole = None
         self.serve()
         self._lost = False
 
     def release(self) -> None:
         """Unlock the folder; may be called twice."""
-        if not self._released:
-            self._released = True
-            self._lock.release()
+        with self._guard:
+            if not self._released:
+                self._released = True
+                self._lock.release()
+
+    def sign_off(self) -> None:
+        """The process ends, as it was asked to, and does not wait for the source's loop. Thread: any."""
+        with self._guard:
+            if not self._released:
+                self._lock.sign_off()

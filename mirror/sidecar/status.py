@@ -7,7 +7,6 @@ made from it, sent over the control socket, and kept in the source's folder for 
 from __future__ import annotations
 
 import contextlib
-import shlex
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import InitVar, asdict, dataclass, field, fields
@@ -21,7 +20,6 @@ from msgspec.structs import replace
 from mirror.core.errors import MirrorError, SealedError, SourceError
 from mirror.core.positions import Lsn, Position
 from mirror.core.rows import TableResult
-from mirror.core.source_settings import is_paused, proposed_schema
 from mirror.core.status import (
     EventsReport,
     GapReport,
@@ -35,20 +33,17 @@ from mirror.core.status import (
     RuleReport,
     StatusReport,
     WideningReport,
-    is_lost,
     kept_text,
-    named,
     save_report,
-    saved_report,
 )
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Profile, Table
 from mirror.core.virtual import left_out
 from mirror.postgres.profiles.generic import column_type
 from mirror.sidecar.news import gap_report, widenings
+from mirror.sidecar.next_steps import next_steps
 from mirror.sidecar.read_tally import ReadTally
 from mirror.sidecar.recent_lags import RecentLags
 from mirror.sidecar.recent_load import RecentLoad
-from mirror.sidecar.refused import causes
 from mirror.sidecar.rule_notes import begun, rule_notes
 
 if TYPE_CHECKING:
@@ -408,89 +403,3 @@ class SourceStatus:
             changes=None if self._feed is None else self._feed.report(),
         )
         return replace(report, next_steps=next_steps(report))
-
-
-def next_steps(report: StatusReport, options: str = "", own_schema: str = "") -> list[str]:
-    """What the user can do about a report, one step an item.
-
-    ``options``: what a command needs besides the source's name, with a space in front. ``own_schema``: the command that
-    gives the source a schema of its own.
-    """
-    source = f"{shlex.quote(report.source)}{options}"
-    steps = []
-    if report.phase is Phase.WAITING:
-        steps.append("nothing, or repair what the last error names; the mirror goes on by itself")
-    if is_lost(report):
-        assert report.error is not None
-        steps.append(report.error["next_step"])
-    elif report.phase is Phase.FAILED:
-        steps.append(f"put right what the last error names, and start `mirror up {source}`")
-    if report.phase is Phase.PAUSED:
-        steps.append(f"`mirror resume {source}` goes on")
-    if report.phase is Phase.STOPPED and (report.reverse is None or not report.reverse.ended):
-        steps.append(f"start it with `mirror up {source}`")
-    taken = [refusal.table for refusal in report.refusals if refusal.own_schema]
-    if taken:
-        proposed = proposed_schema(Path(report.source), report.schema)
-        command = own_schema or f"mirror up {source} --schema {proposed}"
-        steps.append(f"{command}  # names that are taken: {', '.join(taken)}")
-    for cause in causes(report.refusals, report.schema):
-        if not cause.own_schema:
-            steps.append(f"{cause.named}: {cause.next_step or cause.reason}")
-    steps += [f"{note.rule}: {note.next_step}" for note in report.rules if note.next_step]
-    steps += [
-        f"move them to {report.schema}.{each.table}, or drop {each.kept}: {named(each.objects)}" for each in report.kept
-    ]
-    if report.index_error:
-        steps.append(f"start the mirror again to build the vector index: {report.index_error}")
-    if report.discrepancies:
-        steps.append(f"hook and WAL disagree: look at mirror.discrepancies, and run `mirror parity {source}`")
-    if report.read_differences:
-        steps.append(f"programs read {report.read_differences} things differently: `mirror differences list {source}`")
-    if report.reverse is not None and report.reverse.strays:
-        found = f"{report.reverse.strays:,} rows were written to the file, and not to Postgres"
-        steps.append(f"{found}: `mirror cutover strays {source}`")
-    if report.reverse is not None and report.reverse.rejects and not report.reverse.ended:
-        found = f"{report.reverse.rejects:,} rows of Postgres are not in the file, which does not take them"
-        steps.append(f"{found}: `mirror rejects list {source}`")
-    if report.reverse is not None and report.reverse.kept_open:
-        steps.append(f"the reverse window has elapsed, and the way back is open still: {report.reverse.kept_open}")
-    if report.overwritten:
-        steps.append(f"look at rows of others that were replaced: `mirror overwritten list {source}`")
-    for told in (report.changes.redis, report.changes.webhook) if report.changes else ():
-        if told is not None and told.error:
-            steps.append(f"changes are not told: {told.error}")
-    if report.rejects:
-        steps.append(f"look at the {report.rejects} rows that Postgres cannot hold: `mirror rejects list {source}`")
-    return steps
-
-
-def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
-    """The status of a source that is not being mirrored: from the last report and the last position that were saved.
-
-    ``folder``: the source's folder in the state directory.
-    """
-    # Imported here: it takes longer to load than a running mirror takes to answer.
-    from mirror.replica.shadow import saved_position
-
-    report = saved_report(source, schema, folder)
-    # Stopped, or killed: then the saved phase is an earlier one.
-    phase: Phase = report.phase if report.phase is Phase.FAILED else Phase.STOPPED
-    with contextlib.suppress(MirrorError):  # what is damaged is said where it is used
-        if is_paused(folder):
-            phase = Phase.PAUSED
-    applied, committed_at = report.applied, report.committed_at
-    saved = saved_position(folder)
-    if saved is not None and (applied is None or Lsn.parse(applied) < saved.lsn):
-        applied, committed_at = str(saved.lsn), saved.committed_at
-    report = replace(
-        report,
-        phase=phase,
-        applied=applied,
-        committed_at=committed_at,
-        behind_since=None,
-        lag_seconds=None,
-        worst_lag_seconds=None,
-        freshness_seconds=round(time.time() - committed_at, 3) if committed_at else None,
-    )
-    return replace(report, next_steps=next_steps(report))

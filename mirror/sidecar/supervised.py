@@ -217,6 +217,11 @@ class SupervisedSource:
         """Wait up to ``seconds`` for its end; returns whether it has ended."""
         return self._job is None or self._job.done.wait(seconds)
 
+    def sign_off(self) -> None:
+        """The process ends now, and with it what :meth:`join` did not wait for."""
+        if (folder := self._folder) is not None:
+            folder.sign_off()
+
     def stop_serving(self) -> None:
         """Remove the control socket, if there is one."""
         with self._guard:

@@ -37,6 +37,8 @@ SPOOL_LIMIT = 4 << 30
 LEAST_SPOOL_LIMIT = 2 * (SAVE_SEGMENTS + 2) * SEGMENT_BYTES
 #: Seconds that the end of one source may take, which is waited for; and of one that has failed.
 REMOVE_SECONDS, FAILED_SECONDS = 20.0, 2.0
+#: Seconds of silence after which a loop counts as stalled where no watchdog says how many.
+STALLED_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Supervisor:
         self._settings, self._faults = settings, faults
         self.schemas: dict[Path, str] = {}
         """The schema of each source that has begun."""
-        self.around = Around()
+        self.around = Around(stalled=lambda: self.stalled(STALLED_SECONDS))
         """What is around the mirrors, as status has it."""
         self._guard = threading.Lock()
         """Locked to change which sources there are."""
@@ -321,6 +323,7 @@ class Supervisor:
         ended = [source.join(max(0.0, deadline - time.monotonic())) for source in sources]
         for source in sources:
             source.stop_serving()
+            source.sign_off()
         self._crew.close()
         self._capture.stop()
         if all(ended):

@@ -17,6 +17,7 @@ import pytest
 
 from mirror.capture.spool import segments
 from mirror.core.control import wait_for_mirror
+from mirror.core.folders import holder
 from mirror.parity.compare import compare
 from mirror.sqlite.format.header import HEADER_SIZE
 from mirror.sqlite.format.walindex import INDEX_HEADER_SIZE
@@ -115,12 +116,12 @@ def test_its_schema_is_taken_away(house: House) -> None:
             assert_equal(house, "its own")
             house.writers["bad"].run("INSERT INTO t_bad(v) VALUES ('to the other mirror')")
             assert_equal(house, "its own")
-            assert (house.state / "lock").read_text() == f"{other.pid}\n"
+            assert holder(house.state) == other.pid
         finally:
             assert stop(other, seconds=30) == 0
         # The first process takes it back: the file has changed since it has failed.
         assert_equal(house, "its own")
-        assert (house.state / "lock").read_text() == f"{house.mirror.pid}\n"
+        assert holder(house.state) == house.mirror.pid
     assert len(house.errors()) == 1
 
 

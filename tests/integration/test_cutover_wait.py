@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from mirror.core.folders import holder
 from tests.support.commands import CommandLine
 from tests.support.source import Writer
 from tests.support.waiting import LIMIT, until
@@ -177,7 +178,9 @@ def test_a_guard_rail_that_does_not_hold(folder: Path, world: World) -> None:
     """It waits on, and does not go on before it holds."""
     folder_of_state = world.cli.source_folder(world.database)
     with world.waiting() as process:
-        os.kill(int((folder_of_state / "lock").read_text()), signal.SIGTERM)
+        pid = holder(folder_of_state)
+        assert pid is not None
+        os.kill(pid, signal.SIGTERM)
         reason = until(lambda: world.status()["waiting"]["reason"], alive=lambda: process.poll() is None)
         assert "mirror" in reason
         error = world.cli.run("cutover", "go").error

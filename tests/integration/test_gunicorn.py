@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from mirror.core.control import wait_for_mirror
-from mirror.core.folders import resolve, source_folder
+from mirror.core.folders import holder, resolve, source_folder
 from mirror.parity.compare import compare
 from tests.support.source import Writer
 from tests.support.waiting import LIMIT, ended, until
@@ -103,7 +103,8 @@ def test_gunicorn(gunicorn: subprocess.Popen[str], database: Path, dsn: str, fol
             told = {pid for (pid,) in found or ()}
         assert told <= pids, "those that wrote, and nobody else"
         assert client.status().discrepancies == 0, client.status()
-    sidecar = int((control / "lock").read_text())
+    sidecar = holder(control)
+    assert sidecar is not None
     gunicorn.send_signal(signal.SIGTERM)
     assert gunicorn.wait(LIMIT) == 0
     until(lambda: ended(sidecar))

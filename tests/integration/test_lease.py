@@ -15,8 +15,8 @@ import pytest
 
 from mirror.core.errors import FencedError
 from mirror.core.locks import SOURCE_IN_POSTGRES
+from mirror.core.process_name import is_gone, this_process
 from mirror.postgres import lease
-from mirror.postgres.holder import is_gone, this_process
 from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sink import Sink
 
@@ -29,7 +29,7 @@ def take(dsn: str) -> Sink:
 
 def name_of_another_process(*, alive: bool = False) -> tuple[int, str, subprocess.Popen[str]]:
     """Process id and name of a process of this host, ended (and reaped) or still there."""
-    program = "import sys; from mirror.postgres.holder import this_process; print(this_process(), flush=True)"
+    program = "import sys; from mirror.core.process_name import this_process; print(this_process(), flush=True)"
     process = subprocess.Popen(
         [sys.executable, "-c", f"{program}; sys.stdin.read()"],
         stdin=subprocess.PIPE,

@@ -113,7 +113,7 @@ def test_every_command(cli: CommandLine, source: Path, dsn: str) -> None:
         cli.run("wait", source, "--timeout", 60)
         status = cli.run("status", source, env=wide).out
     assert f"{SOURCE} " in status and f"{SOURCE}: refused: taken: " in status
-    assert f"{SOURCE}: gap: [u]lost" in status
+    assert f"{SOURCE}: gap, healed: [u]lost" in status
 
     plan = cli.run("cutover", "plan", source, env=wide).out
     assert f"NOT READY: {source}" in plan and "refused tables: taken" in plan

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from mirror.core.control import wait_for_mirror
-from mirror.core.folders import resolve, source_folder
+from mirror.core.folders import holder, resolve, source_folder
 from mirror.core.source_settings import remember_schema
 from mirror.parity.compare import compare
 from tests.support.commands import CommandLine, stop
@@ -136,7 +136,7 @@ def test_one_that_has_ended_in_a_programs_sidecar_gets_its_own(
         )
 
         def pid_of(source: Path) -> int:
-            return int((source_folder(program.state_dir, resolve(source)) / "lock").read_text() or 0)
+            return holder(source_folder(program.state_dir, resolve(source))) or 0
 
         def wait(source: Path) -> None:
             with wait_for_mirror(source_folder(program.state_dir, resolve(source)), 60.0) as client:
@@ -235,7 +235,7 @@ def test_one_that_another_mirror_has_at_the_start_begins_when_that_ends(
             assert f"pid {first.pid}" in line and f"--state-dir {shlex.quote(str(cli.state_dir))}`" in line
             assert status_of(cli, bad)["phase"] == "following", "the other mirror says so"
             assert stop(first) == 0
-            until(lambda: (cli.source_folder(bad) / "lock").read_text() == f"{second.pid}\n")
+            until(lambda: holder(cli.source_folder(bad)) == second.pid)
             writers["bad"].run("INSERT INTO t_bad VALUES (2, 'to the second')")
             wait(cli, bad)
             assert count(dsn, "bad") == 2
@@ -308,4 +308,4 @@ def test_sources_of_one_name_are_told_apart(cli: CommandLine, folder: Path) -> N
     lines = cli.run("status", env={"COLUMNS": "200"}).out.splitlines()
     for name in ("x/m.db", "y/m.db"):
         assert [line for line in lines if line.split()[:1] == [name]], "in the table"
-        assert [line for line in lines if line.startswith(f"{name}: parity")], "in the notes"
+        assert [line for line in lines if line.startswith(f"{name}: next: ")], "in the notes"

@@ -17,7 +17,7 @@ import msgspec
 import psycopg
 
 from mirror.core.control import ControlClient, wait_for_mirror
-from mirror.core.folders import resolve, source_folder
+from mirror.core.folders import holder, resolve, source_folder
 from mirror.parity.compare import compare
 from tests.support.waiting import LIMIT, ended, until
 
@@ -122,7 +122,9 @@ class Gateway:
 
     def sidecar_pid(self) -> int:
         """Process id of the sidecar that holds the source's lock."""
-        return int((source_folder(self.state_dir, self.database) / "lock").read_text())
+        pid = holder(source_folder(self.state_dir, self.database))
+        assert pid is not None
+        return pid
 
     def kill(self) -> None:
         self._killed = True

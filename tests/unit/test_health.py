@@ -54,13 +54,28 @@ def test_not_where_it_should_be(given: dict[str, Any], name: str) -> None:
     "given",
     [
         {"rejects": 3},
-        {"refusals": [RefusalReport(table="t", reason="r")]},
+        {"refusals": [RefusalReport(table="t", reason="r", next_step="s")]},
         {"parity": ProofReport(proof="different", headline="one row")},
     ],
 )
 def test_what_is_known_to_be_missing_leaves_it_in_service(given: dict[str, Any]) -> None:
     found = of(report(**given))
     assert (found.state, found.code) == ("degraded", 200)
+    (check,) = [check for check in found.checks if check.state == "degraded"]
+    assert check.detail and check.next_step
+
+
+def test_the_next_steps_can_be_pasted() -> None:
+    given = report(source="/s/my a.db", rejects=1, parity=ProofReport(proof="different", headline="one row"))
+    (check,) = [check for check in ready([given], (), None, None, " --state-dir /x").checks if check.name == "complete"]
+    assert check.detail == "1 row that Postgres cannot hold; comparison: one row"
+    assert "`mirror rejects list '/s/my a.db' --state-dir /x`" in check.next_step
+    assert check.next_step.endswith("mirror parity '/s/my a.db' --state-dir /x")
+
+
+def test_one_that_was_killed() -> None:
+    found = of(report(phase=Phase.STOPPED, killed=4711))
+    assert [check.detail for check in found.checks if check.state == "failed"] == ["killed: its process 4711 is gone"]
 
 
 @pytest.mark.parametrize(

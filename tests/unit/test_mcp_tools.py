@@ -68,6 +68,8 @@ def test_contents_of_rows_are_left_out() -> None:
     assert found["reports"][0]["tables"] == [{"examples": [{"kind": "different", "key": [1]}]}]
     assert without_contents("rejects", {"rejects": [{"key": "1", "row": "x"}]}) == {"rejects": [{"key": "1"}]}
     assert without_contents("parity", {"error": {}}) == {"error": {}}
+    status = {"sources": [{"widenings": [{"column": "t.v", "value": "x"}]}]}
+    assert without_contents("status", status) == {"sources": [{"widenings": [{"column": "t.v"}]}]}
 
 
 def test_the_configuration_in_the_readme_starts_it() -> None:

@@ -16,7 +16,7 @@ from mirror.core.errors import StateError
 from mirror.core.folders import known_sources, resolve, source_folder
 from mirror.core.locks import SourceLock
 from mirror.core.sockets import control_path, make_control_path, require_private
-from mirror.sidecar.status import kept_report
+from mirror.sidecar.kept_report import kept_report
 from tests.support import stranger
 
 #: Takes a lock, says so, and keeps it until its input ends.

@@ -13,7 +13,9 @@ from mirror.core.tables import Column, Table
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.refusals import Refusal
 from mirror.sidecar.hooktalk.facade import HookTalk
-from mirror.sidecar.status import SourceStatus, kept_report, next_steps
+from mirror.sidecar.kept_report import kept_report
+from mirror.sidecar.next_steps import next_steps
+from mirror.sidecar.status import SourceStatus
 
 
 class Counted(Mapping[str, Table]):

@@ -70,6 +70,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mirror.core.beginnings import beginning
 from mirror.core.config.alert_settings import AlertSettings, alert_settings
 from mirror.core.config.argent_json import state_folder, variable
 from mirror.core.config.change_options import ChangeOptions, change_options
@@ -244,17 +245,19 @@ class Settings:
 
         Raises ``ConfigError`` if there is none, or if one is named that does not exist and was never mirrored.
         """
-        known = tuple(known_sources(self.state_dir))
+        known = tuple(dict.fromkeys((*known_sources(self.state_dir), *beginning(self.state_dir))))
         for source in self.sources:
             if source not in known:
                 require_file(source, "find the sources")
         found = self.sources or known
         if not found:
+            origin = self.origins.get("stateDir", "default")
+            told = "the default" if origin == "default" else origin.replace("environment", "from the variable")
             raise ConfigError(
                 "find the sources",
-                str(self.state_dir),
-                "no source is named, and the state directory knows none",
-                next_step="name a SQLite file, or start `mirror up FILE`",
+                f"{self.state_dir}, {told}",
+                "no source is named, and nothing was mirrored yet with this state directory",
+                next_step=f"begin with `mirror up FILE.db{self.options}`, or name the --state-dir of the mirror",
             )
         return found
 

@@ -13,6 +13,7 @@ import msgspec
 
 from mirror.core.status import Phase, RedisReport, StatusReport, is_lost
 from mirror.core.words import counted
+from mirror.sidecar.next_steps import comparison, look_at_rejects, refused
 from mirror.sidecar.serve.metrics import LEAST_FREE_BYTES
 
 State = Literal["ok", "degraded", "failed"]
@@ -58,12 +59,19 @@ def healthy(stalled: Iterable[str]) -> Health:
 
 
 def ready(
-    reports: Iterable[StatusReport], stalled: Iterable[str], free_bytes: int | None, redis: RedisReport | None = None
+    reports: Iterable[StatusReport],
+    stalled: Iterable[str],
+    free_bytes: int | None,
+    redis: RedisReport | None = None,
+    options: str = "",
 ) -> Health:
-    """``free_bytes``: of the state directory; None: not known. ``redis``: None: not configured."""
+    """``free_bytes``: of the state directory; None: not known. ``redis``: None: not configured.
+
+    ``options``: what a command needs besides a source's name, with a space in front.
+    """
     checks = [*healthy(stalled).checks]
     for report in reports:
-        checks += [_at_work(report), _postgres(report), _complete(report), *_changes(report)]
+        checks += [_at_work(report), _postgres(report), _complete(report, options), *_changes(report)]
     if free_bytes is None or free_bytes >= LEAST_FREE_BYTES:
         checks.append(Check(name="disk", state="ok"))
     else:
@@ -80,6 +88,8 @@ def _at_work(report: StatusReport) -> Check:
     if report.phase in _WANTED:
         return Check(name="following", state="degraded", source=report.source, detail=report.phase, next_step=step)
     detail = f"{report.phase}: {report.last_error}" if report.last_error else str(report.phase)
+    if report.killed is not None:
+        detail = f"killed: its process {report.killed} is gone"
     return Check(name="following", state="failed", source=report.source, detail=detail, next_step=step)
 
 
@@ -89,15 +99,24 @@ def _postgres(report: StatusReport) -> Check:
     return Check(name="postgres", state="ok", source=report.source)
 
 
-def _complete(report: StatusReport) -> Check:
+def _complete(report: StatusReport, options: str) -> Check:
     """Whether all rows are in Postgres: what is missing is known, and the rest in service."""
-    missing = [
-        f"{counted(report.rejects, 'row')} that Postgres cannot hold" if report.rejects else "",
-        f"{counted(len(report.refusals), 'table')} that Postgres refuses" if report.refusals else "",
-        f"comparison: {report.parity.headline}" if report.parity.proof == "different" else "",
-    ]
-    detail = "; ".join(filter(None, missing))
-    return Check(name="complete", state="degraded" if detail else "ok", source=report.source, detail=detail)
+    missing = []
+    if report.rejects:
+        rows = counted(report.rejects, "row")
+        missing.append((f"{rows} that Postgres cannot hold", look_at_rejects(report, options)))
+    if report.refusals:
+        tables = counted(len(report.refusals), "table")
+        missing.append((f"{tables} that Postgres refuses", "; ".join(refused(report, options))))
+    if report.parity.proof == "different":
+        missing.append((f"comparison: {report.parity.headline}", comparison(report, options)))
+    return Check(
+        name="complete",
+        state="degraded" if missing else "ok",
+        source=report.source,
+        detail="; ".join(detail for detail, _ in missing),
+        next_step="; ".join(step for _, step in missing),
+    )
 
 
 def _redis(report: RedisReport) -> Check:

@@ -94,6 +94,8 @@ class Looks(NamedTuple):
     """What is around the mirrors of this process."""
     changes: HasFeeds | None = None
     """None: there is no change feed."""
+    options: str = ""
+    """What a command needs besides a source's name, with a space in front."""
 
 
 class Address(NamedTuple):
@@ -215,7 +217,8 @@ class _Request(BaseHTTPRequestHandler):
             return _health(health.healthy(looks.stalled()))
         if path == "/readyz":
             reports = [one.report for one in looks.watched()]
-            return _health(health.ready(reports, looks.stalled(), free_bytes(looks.state_dir), looks.around().redis))
+            free = free_bytes(looks.state_dir)
+            return _health(health.ready(reports, looks.stalled(), free, looks.around().redis, looks.options))
         return 404, _TEXT, b"there is no such page\n"
 
     def _stream(self, asked: SplitResult, *, body: bool) -> None:

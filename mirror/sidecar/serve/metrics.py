@@ -22,6 +22,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as open_met
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from mirror.core.folders import spool_bytes
 from mirror.core.status import AlertsReport, AroundReport, Phase, RedisReport, StatusReport
 from mirror.parity.proof import Proof
 
@@ -81,10 +82,8 @@ def _wal(one: Watched) -> float | None:
 
 
 def _spool(one: Watched) -> float | None:
-    try:
-        return float(sum(entry.stat().st_size for entry in os.scandir(one.folder / "spool")))
-    except OSError:
-        return None
+    found = spool_bytes(one.folder)
+    return None if found is None else float(found)
 
 
 def _free(one: Watched) -> float | None:

@@ -1,4 +1,6 @@
-"""Which process holds a source: a name that no other process, on any machine or in any container, has.
+"""The name of a process, which no other process, on any machine or in any container, has.
+
+By it is judged whether the mirror that holds a source is still there.
 
 A host name and a process id are not enough: containers share both. A name here is the boot of the machine, the
 namespace of process ids in it, the id, and when the process began. Only a name of this boot and namespace can be
@@ -20,9 +22,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
-
-import psutil
 
 _LINUX = sys.platform == "linux"
 #: Indexes of the fields of ``/proc/PID/stat`` after the program's name, which may contain any character.
@@ -35,12 +36,19 @@ def this_process() -> str:
     return f"{system} {os.getpid()} {started}" if system and started else ""
 
 
-def is_gone(holder: str | None) -> bool:
-    """Whether the process of this name has ended for certain; False also where this process cannot know."""
-    system, _, rest = (holder or "").partition(" ")
+def can_judge(name: str | None) -> bool:
+    """Whether it is the name of a process in this boot and namespace, so that it is known whether it has ended."""
+    system, _, rest = (name or "").partition(" ")
     number, _, began = rest.partition(" ")
-    if not system or system != _system() or not number.isdecimal() or not began:
+    return bool(system) and system == _system() and number.isdecimal() and bool(began)
+
+
+def is_gone(name: str | None) -> bool:
+    """Whether the process of this name has ended for certain; False also where this process cannot know."""
+    if not can_judge(name):
         return False
+    assert name is not None
+    _, number, began = name.split(" ", 2)
     pid = int(number)
     try:
         os.kill(pid, 0)
@@ -58,10 +66,15 @@ def _system() -> str:
         if _LINUX:
             boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
             return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
-        command = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
-        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+        return _boot_of_macos()
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+@cache
+def _boot_of_macos() -> str:
+    command = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
 
 
 def _started(pid: int) -> str | None:
@@ -70,7 +83,16 @@ def _started(pid: int) -> str | None:
         if _LINUX:
             fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
             return "ended" if fields[_STATE] in "ZX" else fields[_STARTED]
+        return _started_on_macos(pid)
+    except OSError:
+        return None
+
+
+def _started_on_macos(pid: int) -> str | None:
+    import psutil  # takes longer to load than the rest of this module
+
+    try:
         process = psutil.Process(pid)
         return "ended" if process.status() == psutil.STATUS_ZOMBIE else repr(process.create_time())
-    except (OSError, psutil.Error):
+    except psutil.Error:
         return None

@@ -1,0 +1,49 @@
+"""Looks at all sources, once or again and again, for the commands that show what they do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from mirror.cli.around import around_of
+from mirror.core.config.settings import Settings
+from mirror.core.status import AroundReport, StatusReport
+
+#: Mirrors that are asked at the same time.
+_AT_ONCE = 256
+#: The next look is not before so many times what the last one took: hundreds of sources are not asked all the time.
+MOST_OFTEN = 4.0
+
+
+class Seen(NamedTuple):
+    """What was found at one moment."""
+
+    reports: Sequence[StatusReport]
+    around: AroundReport
+
+
+class Looking:
+    """Asks the mirrors of all sources, at the same time: one that does not answer takes seconds."""
+
+    def __init__(self, settings: Settings, ask: Callable[[Path], StatusReport]) -> None:
+        """``ask``: returns the status of a source. Raises ``ConfigError`` if there is no source."""
+        self._settings, self._ask = settings, ask
+        self._asking = ThreadPoolExecutor(min(len(settings.known()), _AT_ONCE))
+
+    def look(self) -> Seen:
+        """The sources that there are now, and what each does."""
+        reports = list(self._asking.map(self._ask, self._settings.known()))
+        return Seen(reports, around_of(reports, self._settings))
+
+    def again(self, every: float, began: float) -> float:
+        """When to look next (monotonic), ``every`` seconds after a look that ``began`` then and has just ended."""
+        return began + max(every, MOST_OFTEN * (time.monotonic() - began))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._asking.shutdown(cancel_futures=True)

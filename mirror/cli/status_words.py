@@ -1,0 +1,212 @@
+"""What commands say of a source's status to people: pure, from a report to words."""
+
+from __future__ import annotations
+
+import time
+
+from mirror.core.status import (
+    GapReport,
+    OutageReport,
+    Phase,
+    ProgressReport,
+    StatusReport,
+    WideningReport,
+    healed,
+    moved_text,
+)
+from mirror.core.words import counted
+
+#: What is waited for, by the beginning of the error's code (:mod:`mirror.core.errors`).
+_WAITS_FOR = {"postgres": "Postgres", "source": "the file", "state": "the state directory"}
+_DAY = 86400.0
+
+
+def state(report: StatusReport) -> str:
+    """What the mirror does, in two or three words."""
+    match report.phase:
+        case Phase.SNAPSHOT:
+            return _loading(report.progress)
+        case Phase.REDIFF:
+            return "comparing the file"
+        case Phase.WAITING:
+            return _waiting(report)
+        case Phase.STOPPED if report.reverse is not None and report.reverse.ended:
+            return "moved to Postgres"
+        case Phase.STOPPED if report.killed is not None:
+            return "killed"
+        case Phase.STOPPED if _is_new(report):
+            return "never mirrored"
+    return report.phase.value
+
+
+def detail(report: StatusReport) -> str | None:
+    """What there is to say besides of what it does, or why it does nothing; None: nothing."""
+    match report.phase:
+        case Phase.SNAPSHOT if report.progress is not None:
+            return _progress(report.progress)
+        case Phase.WAITING if report.outage is not None and report.outage.ended_at is None:
+            return _long_wait(report, report.outage)
+        case Phase.FAILED | Phase.STOPPED if report.reverse is None or not report.reverse.ended:
+            return _ended(report)
+        case Phase.FOLLOWING if not report.tables:
+            return "it has no table yet: its program has made none"
+    return None
+
+
+def _loading(progress: ProgressReport | None) -> str:
+    if progress is None:
+        return "loading"
+    if progress.unit == "bytes":
+        return "copying the file"
+    return f"loading, table {progress.table} of {progress.tables}" if progress.table and progress.tables else "loading"
+
+
+def _progress(progress: ProgressReport) -> str:
+    if progress.unit == "bytes":
+        return f"copying the file: {size(progress.done)}" + (f" of {size(progress.total)}" if progress.total else "")
+    of = " so far" if progress.total is None else f" of {progress.total:,}"
+    number = f" (table {progress.table} of {progress.tables})" if progress.table and progress.tables else ""
+    return f"loading {progress.what} {progress.done:,}{of}{number}"
+
+
+def _waiting(report: StatusReport) -> str:
+    family = str((report.error or {}).get("code", "")).partition(".")[0]
+    return f"waiting for {_WAITS_FOR[family]}" if family in _WAITS_FOR else "waiting"
+
+
+def _long_wait(report: StatusReport, outage: OutageReport) -> str:
+    now = time.time()
+    told = f"{span(now - outage.began_at)}, tried {counted(outage.tries, 'time')}, since {clock(outage.began_at, now)}"
+    spooled = report.spool_bytes if report.applied is not None else 0  # else the file is copied, sooner or later
+    kept = f"; commits are kept: {size(spooled)} of spool so far" if spooled else ""
+    return f"{_waiting(report)} ({told}){kept}"
+
+
+def gap(found: GapReport, report: StatusReport) -> str:
+    """A gap of a report, and what it has cost."""
+    if not healed(found, report):
+        return f"gap: {found.reason} ({found.at})"
+    rows = [f"{counted(found.rows, 'row')} sent"] if found.rows is not None else []
+    took = [duration(found.seconds)] if found.seconds is not None else []
+    return f"gap, healed: {found.reason} ({', '.join([found.at, *rows, *took])})"
+
+
+def widened(report: StatusReport) -> list[str]:
+    """The columns that are jsonb because of values that do not fit: since when, and for which."""
+    known = {each.column: each for each in report.widenings}
+    return [_widened(column, known.get(column)) for column in report.widened]
+
+
+def _widened(column: str, known: WideningReport | None) -> str:
+    if known is None:
+        return f"widened: {column} is jsonb, because of values that do not fit its type"
+    since = "" if known.since is None else f" since {clock(known.since, time.time())}"
+    was = f", and was {known.was}" if known.was else ""
+    row = f" in the row {known.key}" if known.key else ""
+    first = f" (first {known.kind}{f' {known.value}' if known.value else ''}{row})" if known.kind else ""
+    return f"widened: {column} is jsonb{since}{was}{first}"
+
+
+def _is_new(report: StatusReport) -> bool:
+    return report.applied is None and report.stopped_at is None and report.killed is None
+
+
+def _ended(report: StatusReport) -> str | None:
+    if report.killed is not None:
+        how = f"killed (its process {report.killed} is gone)"
+    elif report.stopped_at is not None:
+        how = f"{report.phase.value} {ago(time.time() - report.stopped_at)}"
+    elif _is_new(report):
+        return None
+    else:
+        how = "its mirror has ended without a word, or runs where this command cannot see it"
+    if report.unread_bytes is None:
+        return how
+    since = f"up to {size(report.unread_bytes)} of log not read yet" if report.unread_bytes else "nothing written since"
+    return f"{how}; {since}"
+
+
+def gaps(report: StatusReport) -> str:
+    """How many gaps there were, and whether all are healed."""
+    number = len(report.gaps)
+    left = sum(not healed(gap, report) for gap in report.gaps)
+    return "0" if not number else f"{number:,}, {f'{left:,} not' if left else 'all'} healed"
+
+
+def parity(report: StatusReport) -> str:
+    """The last comparison, and how long ago it was."""
+    last = report.parity
+    if last.age_seconds is None:
+        return "never compared"
+    equal = last.proof == "verified" and last.rows is not None
+    found = f"equal, {counted(last.rows or 0, 'row')}" if equal else last.headline or last.proof
+    return f"checked {ago(last.age_seconds)}: {found}"
+
+
+def moved(report: StatusReport) -> list[str]:
+    """What there is to say of a source that was moved to Postgres."""
+    back = report.reverse
+    if back is None:
+        return []
+    said = [moved_text(report)]
+    if back.until is not None and not back.ended:
+        until = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(back.until))
+        said.append(f"reverse window until {until}: then the way back ends by itself")
+    return said
+
+
+# -- figures ---------------------------------------------------------------------------------------------
+
+
+def lag(report: StatusReport) -> str:
+    """How far it is behind; - where nobody can know, or nothing is there yet that could be behind."""
+    return "-" if is_beginning(report) or report.phase is Phase.STOPPED else duration(report.lag_seconds)
+
+
+def last_commit(report: StatusReport) -> str:
+    """How old the newest commit is that Postgres has."""
+    seconds = report.freshness_seconds
+    return "-" if seconds is None or is_beginning(report) else ago(seconds)
+
+
+def is_beginning(report: StatusReport) -> bool:
+    """Whether Postgres has nothing of the source yet, or what it has is being replaced."""
+    return report.applied is None or report.phase in (Phase.STARTING, Phase.SNAPSHOT)
+
+
+def duration(seconds: float | None) -> str:
+    """As short as it can be said; - if it is not known."""
+    if seconds is None:
+        return "-"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def span(seconds: float) -> str:
+    """A time that has passed, in whole units."""
+    if seconds < 120:
+        return f"{max(0.0, seconds):.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 2 * _DAY else f"{seconds / _DAY:.0f} days"
+
+
+def ago(seconds: float) -> str:
+    """As :func:`span`, from now."""
+    return f"{span(seconds)} ago"
+
+
+def clock(at: float, now: float) -> str:
+    """A time of day, here; with the date if that is not today's or last night's."""
+    return time.strftime("%H:%M" if now - at < _DAY / 2 else "%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def size(number: int) -> str:
+    """Bytes, in the unit that fits."""
+    for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= one:
+            return f"{number / one:,.1f} {unit}" if number < 10 * one else f"{number / one:,.0f} {unit}"
+    return counted(number, "byte")
