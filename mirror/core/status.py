@@ -91,6 +91,8 @@ class ProgressReport(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     total: Annotated[int | None, Meta(description="null: not known")] = None
     unit: Annotated[str, Meta(description="rows or bytes")] = "rows"
+    table: Annotated[int | None, Meta(description="number of the table, from 1; null: it is no table")] = None
+    tables: Annotated[int | None, Meta(description="how many tables there are; null: it is no table")] = None
 
 
 class HookReport(msgspec.Struct, frozen=True, kw_only=True):

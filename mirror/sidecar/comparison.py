@@ -45,13 +45,14 @@ def compare_pages(
     status: SourceStatus,
     lost: Callable[[list[str]], None],
     pump: Callable[[], None],
-    check: Callable[[], None],
+    progress: Callable[[int, int], None],
     faults: Faults,
 ) -> Comparison:
     """Compare the source, at one position after ``gap``.
 
     ``lost``: called with the reasons of gaps for which no comparison is needed, because another one follows them.
-    ``pump``, ``check``: as for :func:`~mirror.sidecar.first_copy.copy_source`. Raises ``SourceError``, ``StateError``,
+    ``pump``: as for :func:`~mirror.sidecar.first_copy.copy_source`. ``progress``: called with the bytes compared and
+    those of the file; may raise. Raises ``SourceError``, ``StateError``,
     and ``OldLogError`` for a file that is not what the log beside it was written for.
     """
     while True:
@@ -59,7 +60,7 @@ def compare_pages(
         lost(passed)
         replica.forget_comparisons()
         read = source.reader()
-        size = DatabaseHeader.parse(read.header()).page_size
+        size, file_size = DatabaseHeader.parse(read.header()).page_size, read.size
         # A new log has other salts.
         same_log = gap.head.salts == replica.position.salts
         unsure = same_log and gap.reason == OldLogError.UNSURE
@@ -67,7 +68,7 @@ def compare_pages(
             raise _old_log(source)
         if size != replica.page_size:
             return Comparison(gap, None, f"the page size changed from {replica.page_size:,} to {size:,}")
-        differing = replica.compare(read, gap.head.lsn.generation, check)
+        differing = replica.compare(read, gap.head.lsn.generation, lambda done: progress(done, file_size))
         status.comparisons += 1
         faults("rediff:compared")
         target = feed.await_mark(pump)
