@@ -13,6 +13,9 @@ the file that it is about. Of an error: ``code``, ``next_step`` and ``retryable`
 periodic line has ``phase``, ``lag_seconds``, ``rejects``, ``commits``, ``rows`` and ``next_step``
 (:mod:`mirror.sidecar.periodic`). ``traceback``: of a bug. What is not known is left out.
 
+`mirror up` has one stream: stderr. On a terminal it also has lines for people there, without a time. Where stderr is no
+terminal, what it says to people is a record like all others.
+
 Libraries' records of :mod:`logging`, warnings of Python and exceptions that end a thread come here, too. No record
 shows a secret (:mod:`mirror.core.redaction`). None has control characters or begins a line that it is not: messages
 contain names that come from outside. Of one kind no more than :data:`MOST` are written in :data:`SECONDS`, so that what
@@ -98,14 +101,16 @@ class Limits:
 
 _limits = Limits()
 _settings = LogSettings()
+#: Whether the command is one that logs while it runs.
+_logs = False
 #: Where records go; at first loguru's own, which it makes when it is imported.
 _sink = 0
 
 
 def start_log(settings: LogSettings | None = None) -> None:
-    """Log as ``settings`` say from now on, to stderr; None: as they were."""
-    global _settings
-    _settings = settings or _settings
+    """Log as ``settings`` say from now on, to stderr: for a command that runs on. None: as before."""
+    global _settings, _logs
+    _settings, _logs = settings or _settings, _logs or settings is not None
     log_to(sys.stderr)
 
 
@@ -205,21 +210,39 @@ def is_for_machines() -> bool:
     return _settings.format == "json"
 
 
-def announce(line: str) -> None:
-    """Tell people something on stdout; a log for machines gets it instead."""
-    if is_for_machines():
-        logger.info("{}", line)
-    else:
-        click.echo(redacted(line))
+def is_quiet() -> bool:
+    """Whether only warnings and errors are told."""
+    return _settings.level in ("warning", "error")
+
+
+def _is_logged() -> bool:
+    """Whether what is said to people is a record of the log."""
+    return is_for_machines() or (_logs and not sys.stderr.isatty())
+
+
+def writes_lines() -> bool:
+    """Whether people are told by lines of their own, and all that is good, too."""
+    return not _is_logged() and not is_quiet()
+
+
+def announce(line: str, *, bad: bool = False, depth: int = 0) -> None:
+    """Tell people something on stderr; where that is no terminal, and for machines, it is a record of the log.
+
+    ``bad``: they may have to do something. ``depth``: how many callers away the line is that says it.
+    """
+    if _is_logged():
+        logger.opt(depth=depth + 1).log("WARNING" if bad else "INFO", "{}", line)
+    elif bad or not is_quiet():
+        click.echo(printable(redacted(line)), err=True)
 
 
 def complain(text: str, error: MirrorError | None = None) -> None:
-    """Tell people what went wrong, in red on stderr; a log for machines gets it instead.
+    """Tell people what went wrong, in red on stderr; where a command logs, and for machines, it is a record of the log.
 
     ``error``: what the text is about, if it is one.
     """
-    if is_for_machines():
-        logger.bind(**({} if error is None else {"error": error})).error("{}", text)
+    if _is_logged():
+        logger.bind(**({} if error is None else {"error": error})).opt(depth=1).error("{}", text)
     else:
         priority = f"<{_PRIORITIES['ERROR']}>" if _is_journal(sys.stderr) else ""
         click.secho(f"{priority}mirror: {redacted(text)}", fg="red", err=True, color=colour_of(sys.stderr))

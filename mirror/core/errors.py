@@ -52,6 +52,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mirror.core.redaction import redacted
+from mirror.core.words import one_line
 
 #: What to do about a damaged file. (Debian 12's shell makes an empty database of ``.recover``, without an error.)
 RECOVER = (
@@ -105,7 +106,7 @@ class MirrorError(Exception):
             text += f": {self.detail}"
         if self.next_step:
             text += f" -- {self.next_step}"
-        return " ".join(redacted(text).split())
+        return one_line(redacted(text))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"

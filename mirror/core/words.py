@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+#: How the next step begins of a table that belongs to another source, whose file is not there any more.
+RENAME = "mirror rename "
+
 
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun, as ``1 row`` and ``2,990 rows``; ``plural``: where it is not the noun with an s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def amount(number: int) -> str:
+    """A number of bytes, as ``10.3 MB``."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return counted(number, "byte")
+
+
+def one_line(text: str) -> str:
+    """A text of several lines as one: where a line does not end with a mark, a semicolon does."""
+    joined = ""
+    for line in filter(None, (" ".join(line.split()) for line in text.splitlines())):
+        joined += ("" if not joined else " " if joined[-1] in ".,;:!?-(" else "; ") + line
+    return joined

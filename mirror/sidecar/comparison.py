@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
 from loguru import logger
@@ -68,7 +69,7 @@ def compare_pages(
             raise _old_log(source)
         if size != replica.page_size:
             return Comparison(gap, None, f"the page size changed from {replica.page_size:,} to {size:,}")
-        differing = replica.compare(read, gap.head.lsn.generation, lambda done: progress(done, file_size))
+        differing = replica.compare(read, gap.head.lsn.generation, partial(_tell, progress, file_size))
         status.comparisons += 1
         faults("rediff:compared")
         target = feed.await_mark(pump)
@@ -87,6 +88,10 @@ def compare_pages(
         return Comparison(gap, None, why)
     read.require_whole(batch.pages, size, batch.images, images)
     return Comparison(gap, batch, unchanged=not differing and found is None and feed.began_with(gap.head))
+
+
+def _tell(progress: Callable[[int, int], None], total: int, done: int) -> None:
+    progress(done, total)
 
 
 def _old_log(source: SourceConnection) -> OldLogError:

@@ -40,7 +40,8 @@ def copy_source(
     """Copy the database file and overlay the frames that are committed during the copy.
 
     What is committed from now on is spooled as a new generation, numbered ``floor`` or higher. ``pump``: as for
-    :meth:`~mirror.sidecar.capture_feed.CaptureFeed.attach`. What it and ``progress`` raise is raised. Raises ``SourceError``, ``StateError``.
+    :meth:`~mirror.sidecar.capture_feed.CaptureFeed.attach`. What it and ``progress`` raise is raised.
+    Raises ``SourceError``, ``StateError``.
     """
     begin = feed.attach(floor, "a whole copy begins", pump)
     read = source.reader()
@@ -76,8 +77,9 @@ def load(
     """Make Postgres equal to the whole replica; a copy just made is durable before Postgres commits.
 
     The profile is the one that the task names; else that of the last load, if it is a known program's; else the one
-    that recognises the source. ``check``: called while the save of the copy is awaited; it and ``progress`` may raise. ``damaged``: an earlier copy had damaged pages as well, so that they are the
-    source's: such a table is refused, with the rows that can be read. Raises ``SinkError``, ``FormatError``.
+    that recognises the source. ``check``: called while the save of the copy is awaited; it and ``progress`` may raise.
+    ``damaged``: an earlier copy had damaged pages as well, so that they are the source's: such a table is refused, with
+    the rows that can be read. Raises ``SinkError``, ``FormatError``.
     """
 
     def report(table: str, done: int, total: int | None) -> None:

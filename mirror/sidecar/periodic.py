@@ -21,6 +21,7 @@ from loguru import logger
 from mirror.core.backoff import Backoff
 from mirror.core.errors import MirrorError
 from mirror.core.status import Phase, StatusReport
+from mirror.core.words import counted
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.supervisor import Supervisor
@@ -127,11 +128,12 @@ def line_of(
         parts.append(f"lag {short(worst[0])}" + ("" if most is None else f" (at most {short(most)} in 5 min)"))
     else:
         parts.append(f"worst lag {short(worst[0])}" + (f" ({_name(worst[1])})" if worst[0] > 0 else ""))
-    parts.append(f"{commits:,} commits, {rows:,} rows in {short(since)}")
-    parts.append(f"{rejects:,} rejects")
+    parts.append(f"{counted(commits, 'commit')}, {counted(rows, 'row')} in {short(since)}")
+    parts.append(counted(rejects, "reject"))
     if one and reports and (progress := reports[0].progress) is not None:
         total = "" if progress.total is None else f" of {progress.total:,}"
-        parts.append(f"{progress.what}: {progress.done:,}{total} {progress.unit}")
+        which = "" if progress.table is None else f" (table {progress.table:,} of {progress.tables:,})"
+        parts.append(f"{progress.what}: {progress.done:,}{total} {progress.unit}{which}")
     parts += [(problem if one else f"{name}: {problem}")[:_MOST] for name, problem in problems[:1]]
     following = next((step if one else f"{name}: {step}" for name, step in steps), "nothing")
     more = f" (and {len(steps) - 1} more: `mirror status`)" if len(steps) > 1 else ""

@@ -46,7 +46,7 @@ from mirror.core.virtual import left_out
 from mirror.postgres.profiles.generic import column_type
 from mirror.sidecar.read_tally import ReadTally
 from mirror.sidecar.recent_load import RecentLoad
-from mirror.sidecar.refused import causes
+from mirror.sidecar.refused import causes, renamings
 from mirror.sidecar.rule_notes import begun, rule_notes
 
 if TYPE_CHECKING:
@@ -430,6 +430,7 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
     if report.phase is Phase.STOPPED and (report.reverse is None or not report.reverse.ended):
         steps.append(f"start it with `mirror up {source}`")
     taken = [refusal.table for refusal in report.refusals if refusal.own_schema]
+    steps += renamings(report.refusals, options)
     if taken:
         proposed = proposed_schema(Path(report.source), report.schema)
         command = own_schema or f"mirror up {source} --schema {proposed}"

@@ -288,7 +288,7 @@ def test_whoever_makes_it_may_end_between_two_questions(
 
         monkeypatch.setattr(target, "statement", ending)
         with conn.transaction():
-            target.require_free(conn, "public", "t")
+            target.require_free(conn, 1, "public", "t")
 
 
 def test_agents_share_what_both_make_at_once(sinks: tuple[Sink, Sink], empty: Path, dsn: str) -> None:

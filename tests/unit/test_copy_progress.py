@@ -41,7 +41,7 @@ def test_a_copy_from_the_first_byte_to_the_last_row() -> None:
         seen.append(copy.progress.fraction)
         assert copy.said.unit == "rows" and copy.said.tables == 4 and copy.said.table == " abcd".index(table)
         assert copy.said.total is None or copy.said.done <= copy.said.total
-    assert seen == sorted(seen) and 0.1 <= seen[0] and seen[-1] == pytest.approx(1.0)
+    assert seen == sorted(seen) and seen[0] >= 0.1 and seen[-1] == pytest.approx(1.0)
     assert copy.progress.loaded == [Loaded("a", 290, 3.0), Loaded("b", 700, 3.0)], "c was refused"
     copy.progress.saves()
     assert copy.progress.loaded[-1] == Loaded("d", 0, 1.0) and copy.progress.saving
@@ -65,9 +65,7 @@ def test_what_happened_meanwhile() -> None:
     copy.progress.reads(SpoolPlace(3, 100), SpoolPlace(4, 600))
     assert copy.said == ProgressReport(what=MEANWHILE, done=0, total=SEGMENT_BYTES + 500, unit="bytes")
     copy.progress.reads(SpoolPlace(4, 200), SpoolPlace(4, 700))
-    assert copy.said == ProgressReport(
-        what=MEANWHILE, done=SEGMENT_BYTES + 100, total=SEGMENT_BYTES + 600, unit="bytes"
-    )
+    assert (copy.said.done, copy.said.total) == (SEGMENT_BYTES + 100, SEGMENT_BYTES + 600)
     copy.progress.ends()
     copy.status.has_caught_up(None)
     copy.progress.reads(SpoolPlace(4, 700), SpoolPlace(5, 0))
