@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,12 +23,14 @@ from rich.live import Live
 from rich.text import Text
 
 from mirror.cli.logs import announce, colour_of, is_for_machines, is_quiet, log_to, start_log
-from mirror.cli.output import GOOD, names_apart, print_line, text
+from mirror.cli.output import GOOD, names_apart, print_line, printable, text, wrapped
+from mirror.core.redaction import redacted
 from mirror.core.status import Phase, ProgressReport
 from mirror.core.words import amount, counted
 from mirror.sidecar.copy_progress import COMPARED, MEANWHILE, THE_FILE, Loaded
 from mirror.sidecar.periodic import short
 from mirror.sidecar.pipeline import Pipeline
+from mirror.sidecar.status import SourceStatus
 
 #: Seconds between two pictures.
 REFRESH_SECONDS = 0.1
@@ -59,10 +61,17 @@ class Shown:
     """Tables that are loaded."""
     tables: int = 0
     saving: bool = False
+    refused: bool = False
+    """Whether Postgres takes none of its tables."""
+    known: bool = True
+    """Whether Postgres has a position of it."""
     commits: int = 0
     committed_at: float | None = None
     behind_since: float | None = None
-    error: str | None = None
+    awaits: str = ""
+    """What it waits for, if that is known."""
+    waits: float = 0.0
+    """Seconds for which it has been waiting."""
     indexing: str | None = None
 
     @property
@@ -113,8 +122,12 @@ def _overall(sources: Sequence[Shown], elapsed: float | None, width: int) -> Tex
         head = only.name
     tail = f"{part:4.0%}"
     if elapsed is not None and _KNOWN <= part < 1:
-        tail += f"  {short(elapsed * (1 - part) / part)} left"
+        tail += f"  {_left(elapsed * (1 - part) / part)} left"
     return _fit(head, tail, width, part)
+
+
+def _left(seconds: float) -> str:
+    return f"{max(1.0, seconds):.0f} s" if seconds < 59.5 else short(seconds)
 
 
 def _in_work(source: Shown, prefix: str, width: int) -> Text:
@@ -128,7 +141,8 @@ def _in_work(source: Shown, prefix: str, width: int) -> Text:
             Phase.SNAPSHOT: "copying the file",
             Phase.REDIFF: "comparing the file with its copy",
         }
-        return _fit(f"{prefix}{words.get(source.phase, 'reading what happened meanwhile')}", "", width)
+        otherwise = "reading what happened meanwhile" if source.known else "looking at what Postgres has"
+        return _fit(f"{prefix}{words.get(source.phase, otherwise)}", "", width)
     known = {
         THE_FILE: "copying the file",
         COMPARED: "comparing the file with its copy",
@@ -178,7 +192,10 @@ def _live(sources: Sequence[Shown], others: Sequence[str], width: int, now: floa
 def _standing(source: Shown) -> str:
     """What a source does that does not begin any more."""
     if source.phase is Phase.WAITING:
-        return f"waiting, and tries again by itself: {source.error}" if source.error else "waiting"
+        awaited = f" for {source.awaits}" if source.awaits else ""
+        return f"waiting{awaited}  tries again by itself  {short(source.waits)} so far"
+    if source.refused:
+        return f"{source.phase}, but none of its tables can be mirrored"
     return str(source.phase)
 
 
@@ -206,6 +223,12 @@ def _fit(head: str, tail: str, width: int, part: float | None = None) -> Text:
         line.append("  ").append_text(right)
     line.truncate(width, overflow="ellipsis")
     return line
+
+
+def _awaited(error: Mapping[str, object] | None) -> str:
+    """What a source waits for, by the code of its error."""
+    kinds = {"postgres": "Postgres", "source": "its file", "state": "its state directory"}
+    return "" if error is None else kinds.get(str(error.get("code", "")).partition(".")[0], "")
 
 
 def tick(loaded: Loaded) -> str:
@@ -241,6 +264,7 @@ class LiveView:
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._copying = _Copying()
         self._next = 0.0
+        self._waiting: dict[str, float] = {}
 
     def __enter__(self) -> LiveView:
         if self.shown:  # what is logged comes above the lines, not through them
@@ -260,7 +284,8 @@ class LiveView:
     def say(self, line: str, mark: Text = GOOD) -> None:
         """Say something good, or what ``mark`` tells it is."""
         if self.shown:
-            print_line(self._console, mark, " ", line)
+            for at, part in enumerate(wrapped(printable(redacted(line)), self._console.width, 2)):
+                print_line(self._console, *((mark, " ") if at == 0 else ()), part)
         else:
             announce(line, bad=mark is not GOOD, depth=1)
 
@@ -274,7 +299,7 @@ class LiveView:
         if now < self._next:
             return
         self._next = now + REFRESH_SECONDS
-        sources = self._look(pipelines)
+        sources = self._look(pipelines, now)
         if not any(each.copies for each in sources):
             self._copying.since = None
         elif self._copying.since is None:
@@ -305,7 +330,13 @@ class LiveView:
             self._copying.told[source] = _Told(size=size)
         return self._copying.told[source]
 
-    def _look(self, pipelines: Sequence[Pipeline]) -> list[Shown]:
+    def _waits(self, state: SourceStatus, now: float) -> float:
+        if state.phase is not Phase.WAITING:
+            self._waiting.pop(state.source, None)
+            return 0.0
+        return now - self._waiting.setdefault(state.source, now)
+
+    def _look(self, pipelines: Sequence[Pipeline], now: float) -> list[Shown]:
         names = names_apart(pipeline.status.source for pipeline in pipelines)
         return [
             Shown(
@@ -318,10 +349,13 @@ class LiveView:
                 len(copying.loaded),
                 copying.tables,
                 copying.saving,
+                state.tables > 0 and len(state.refusals) >= state.tables,
+                state.applied is not None,
                 state.commits,
                 state.committed_at,
                 state.behind_since,
-                state.last_error,
+                _awaited(state.error),
+                self._waits(state, now),
                 state.indexing,
             )
             for pipeline in pipelines

@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import click
 from loguru import logger
 
-from mirror.cli.output import printable
+from mirror.cli.output import printable, terminal_width, wrapped
 from mirror.core.config.log_settings import LogSettings
 from mirror.core.errors import MirrorError
 from mirror.core.redaction import redacted
@@ -225,15 +225,16 @@ def writes_lines() -> bool:
     return not _is_logged() and not is_quiet()
 
 
-def announce(line: str, *, bad: bool = False, depth: int = 0) -> None:
+def announce(line: str, *, bad: bool = False, depth: int = 0, wrap: bool = True) -> None:
     """Tell people something on stderr; where that is no terminal, and for machines, it is a record of the log.
 
-    ``bad``: they may have to do something. ``depth``: how many callers away the line is that says it.
+    ``bad``: they may have to do something. ``depth``: how many callers away the line is that says it. ``wrap``: break
+    it between words; else it is a command, to be copied.
     """
     if _is_logged():
         logger.opt(depth=depth + 1).log("WARNING" if bad else "INFO", "{}", line)
     elif bad or not is_quiet():
-        click.echo(printable(redacted(line)), err=True)
+        click.echo("\n".join(_lines(line) if wrap else [printable(redacted(line))]), err=True)
 
 
 def complain(text: str, error: MirrorError | None = None) -> None:
@@ -245,7 +246,13 @@ def complain(text: str, error: MirrorError | None = None) -> None:
         logger.bind(**({} if error is None else {"error": error})).opt(depth=1).error("{}", text)
     else:
         priority = f"<{_PRIORITIES['ERROR']}>" if _is_journal(sys.stderr) else ""
-        click.secho(f"{priority}mirror: {redacted(text)}", fg="red", err=True, color=colour_of(sys.stderr))
+        said = "\n".join(_lines(f"mirror: {text}")) if sys.stderr.isatty() else f"mirror: {redacted(text)}"
+        click.secho(f"{priority}{said}", fg="red", err=True, color=colour_of(sys.stderr))
+
+
+def _lines(line: str) -> list[str]:
+    """A line for people, as it is shown on a terminal."""
+    return wrapped(printable(redacted(line)), terminal_width())
 
 
 def colour_of(stream: TextIO) -> bool:
@@ -273,9 +280,12 @@ def _text(*, terminal: bool, colour: bool) -> Callable[[Any], str]:
         level = record["level"].name
         at = record["time"].strftime("%H:%M:%S.%f")[:-3] if terminal else _time(record)
         head = f"{level:<7}"
+        message = [_message(record)]
+        if terminal:
+            message = wrapped(message[0], terminal_width(), len(at) + len(head) + 2)
         if colour:
             at, head = click.style(at, dim=True), click.style(head, fg=_COLOURS.get(level), bold=True)
-        return "".join(f"{line}\n" for line in (f"{at} {head} {_message(record)}", *_traceback(record)))
+        return "".join(f"{line}\n" for line in (f"{at} {head} {message[0]}", *message[1:], *_traceback(record)))
 
     return text
 

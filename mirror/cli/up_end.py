@@ -22,6 +22,7 @@ from mirror.cli.output import BAD
 from mirror.core.config.settings import Settings
 from mirror.core.dsn import hide_password, without_password
 from mirror.core.errors import MirrorError, OthersWroteError, SealedError
+from mirror.core.positions import Lsn
 from mirror.core.status import Phase, StatusReport, moved_text
 from mirror.core.words import counted
 from mirror.parity.proof import described
@@ -84,9 +85,9 @@ def tell_postgres(settings: Settings, dsn: str) -> None:
         return
     where = f"embedded, in {settings.state_dir / 'postgres'}" if settings.dsn is None else hide_password(dsn)
     announce(f"Postgres: {where}")
-    announce(f"Look into it: mirror psql{settings.options}")
+    announce(f"Look into it: `mirror psql{settings.options}`")
     if command := psql_command(dsn):
-        announce(command)
+        announce(command, wrap=False)
 
 
 # -- what is refused -----------------------------------------------------------------------------------
@@ -112,7 +113,8 @@ class Refusals:
         if is_refused(state) and lines:
             none = f"none of its {counted(state.tables, 'table')} can be mirrored"
             if len(lines) == 1:
-                lines[0] = f"{none}: {lines[0].removeprefix('Postgres refuses ')}"
+                which = lines[0].removeprefix("Postgres refuses ").removeprefix(f"{counted(state.tables, 'table')}: ")
+                lines[0] = f"{none}: {which}"
             else:
                 lines.insert(0, none)
         return [f"{name}: {line}" for line in lines]
@@ -167,15 +169,16 @@ def left(state: SourceStatus, done: int, tables: int) -> tuple[str, Due]:
     until = "" if state.committed_at is None else f", up to {_moment(state.committed_at)}"
     if state.phase is Phase.PAUSED:
         return f"it is paused; Postgres has what there was{until}{rejects}", Due.NOTHING
-    if state.caught_up_at is None or state.behind_since is not None:
-        return f"Postgres has part of it{until}{rejects}; `mirror up` goes on", Due.POSTGRES if away else Due.UP
     if is_refused(state):
         return "Postgres has none of it", Due.NOTHING
+    behind = state.captured is not None and Lsn.parse(state.applied) < Lsn.parse(state.captured)
+    if state.caught_up_at is None or behind:
+        return f"Postgres has part of it{until}{rejects}; `mirror up` goes on", Due.POSTGRES if away else Due.UP
     return f"Postgres has all of it{until}{rejects}", Due.PARITY
 
 
 def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def report_end(

@@ -103,10 +103,10 @@ class MirrorError(Exception):
         if not self.place_is_said:
             text += f" ({self.place})"
         if self.detail:
-            text += f": {self.detail}"
+            text += f": {one_line(self.detail)}"
         if self.next_step:
             text += f" -- {self.next_step}"
-        return one_line(redacted(text))
+        return " ".join(redacted(text).split())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"

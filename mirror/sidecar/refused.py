@@ -68,6 +68,8 @@ def causes(refusals: Iterable[Refused], schema: str) -> list[Cause]:
     for refusal in refusals:
         own = f"{schema}.{refusal.table}"
         cause = refusal.reason.replace(own, "each"), refusal.next_step.replace(own, "each"), refusal.own_schema
+        if refusal.next_step.startswith(RENAME):  # the same source has them all
+            cause = next((known for known in groups if known[1] == refusal.next_step), cause)
         groups.setdefault(cause, []).append(refusal)
     return [
         Cause((group[0].table,), group[0].reason, group[0].next_step, own_schema)

@@ -19,7 +19,6 @@ from mirror.postgres.sink import Sink
 from mirror.replica.batches import Head
 from mirror.replica.replica import Replica
 from mirror.sidecar.first_copy import heirs_of
-from mirror.sidecar.refused import causes
 from mirror.sidecar.source_folder import SourceTask
 
 #: The reason for which pages are compared before a repair.
@@ -114,9 +113,7 @@ class TableRepairs:
         Replica and Postgres must be at one position. Raises ``SinkError``.
         """
         refused = sink.refusals
-        if more := refused.keys() - self._known:
-            for cause in causes((refused[table] for table in sorted(more)), self._task.schema):
-                logger.warning("{}: Postgres refuses {}: {}", self._name, cause.named, cause.reason)
+        if refused.keys() - self._known:  # `mirror up` tells them, with what can be done
             self._pause.reset()
             self._next = 0.0
         self._known = frozenset(refused)

@@ -1,116 +1,109 @@
-"""A terminal in tests: a command in a pseudo-terminal, and what is to be seen there."""
+"""A terminal in tests: a program on a pseudo-terminal of some size, and what a person sees there."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import re
-import struct
+import select
+import signal
 import subprocess
 import termios
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
-from tests.support.commands import CommandLine, stop
+import pyte
+
 from tests.support.waiting import LIMIT
 
-_CONTROL = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\r\n|[\r\n]")
-
-
-class Screen:
-    """The lines of a terminal without an end, after all that was written to it.
-
-    Of the control sequences it knows those that move the cursor up or home, and that erase a line.
-    """
-
-    def __init__(self) -> None:
-        self._lines = [""]
-        self._row = self._column = 0
-
-    def write(self, written: str) -> None:
-        """Take what a program writes."""
-        at = 0
-        for found in _CONTROL.finditer(written):
-            self._put(written[at : found.start()])
-            at = found.end()
-            if found[2] == "K":
-                self._lines[self._row] = ""
-            elif found[2] == "A":
-                self._row = max(0, self._row - int(found[1] or 1))
-            elif found[2] is None:
-                if "\r" in found[0]:
-                    self._column = 0
-                if "\n" in found[0]:
-                    self._row += 1
-                    if self._row == len(self._lines):
-                        self._lines.append("")
-        self._put(written[at:])
-
-    def _put(self, text: str) -> None:
-        if text:
-            line = self._lines[self._row].ljust(self._column)
-            self._lines[self._row] = line[: self._column] + text + line[self._column + len(text) :]
-            self._column += len(text)
-
-    @property
-    def lines(self) -> list[str]:
-        """The lines that have something, without blanks at their ends."""
-        return [line.rstrip() for line in self._lines if line.strip()]
+#: Lines that are remembered; the program is told that it has :data:`ROWS`, as a terminal has that scrolls.
+_REMEMBERED = 400
+ROWS = 24
+#: Seconds between two looks at whether the program has ended.
+_PAUSE = 0.1
 
 
 class Terminal:
-    """A command that runs in a terminal."""
+    """One program on a terminal, and its screen with all that has scrolled away."""
 
-    def __init__(self, process: subprocess.Popen[str], master: int) -> None:
-        self.process = process
-        self._master = master
-        self._written = b""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, columns: int = 80) -> None:
+        """``columns``: width of the terminal in characters. ``folder``: where the program works."""
+        self.screen = pyte.Screen(columns, _REMEMBERED)
+        self._stream = pyte.ByteStream(self.screen)
+        self._ours, theirs = os.openpty()
+        termios.tcsetwinsize(theirs, (ROWS, columns))
+        values = {"TERM": "xterm-256color", **environment}
+        values.pop("COLUMNS", None)
         try:
-            while block := os.read(self._master, 65536):
-                self._written += block
-        except OSError:
-            pass  # Linux's way of saying that nobody has the terminal open any more
-
-    @property
-    def written(self) -> str:
-        """All that was written so far."""
-        return self._written.decode(errors="replace")
+            self._process = subprocess.Popen(
+                command, env=values, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+            )
+        except BaseException:
+            os.close(self._ours)
+            raise
+        finally:
+            os.close(theirs)
 
     @property
     def lines(self) -> list[str]:
-        """What is to be seen now."""
-        screen = Screen()
-        screen.write(self.written)
-        return screen.lines
+        """The lines on the screen as they are now, without the empty ones at its end."""
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip().split("\n")
 
-    def end(self) -> int:
-        """Wait for the command's end, and for the last of what it writes; its exit code."""
-        code = self.process.wait(LIMIT)
-        self._reader.join(LIMIT)
-        return code
+    @property
+    def text(self) -> str:
+        """The same as one text."""
+        return "\n".join(self.lines)
+
+    def until(self, shown: Callable[[str], object], seconds: float = LIMIT) -> str:
+        """Read until ``shown`` says yes to the text on the screen; returns that text.
+
+        Fails if the program ends before, or after ``seconds``.
+        """
+        deadline = time.monotonic() + seconds
+        while not shown(self.text):
+            more = self._read()
+            assert more, f"it has ended before:\n{self.text}"
+            assert time.monotonic() < deadline, f"not within {seconds:.0f} s:\n{self.text}"
+        return self.text
+
+    def end(self, number: signal.Signals | None = None, seconds: float = LIMIT) -> int:
+        """Read until the program has ended, after a signal if one is given; its exit code."""
+        if number is not None:
+            self._process.send_signal(number)
+        deadline = time.monotonic() + seconds
+        more = True
+        while more:
+            assert time.monotonic() < deadline, f"it has not ended within {seconds:.0f} s:\n{self.text}"
+            more = self._read()
+        return self._process.wait()
+
+    def close(self) -> None:
+        """Kill the program, if it still runs."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._ours)
+
+    def _read(self) -> bool:
+        """Take what the program has printed; whether there may come more."""
+        ready, _, _ = select.select([self._ours], [], [], _PAUSE)
+        if not ready:  # a server that it has left behind may keep the terminal open
+            return self._process.poll() is None
+        # On Linux the other end is closed with an error, on macOS with an end of file.
+        with suppress(OSError):
+            if printed := os.read(self._ours, 65536):
+                self._stream.feed(printed)
+                return True
+        return False
 
 
 @contextmanager
-def on_terminal(
-    cli: CommandLine, *arguments: object, columns: int = 80, env: Mapping[str, str] | None = None
+def terminal(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, columns: int = 80
 ) -> Iterator[Terminal]:
-    """A command in a terminal of so many columns; it is stopped with the block."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    environment = {"TERM": "xterm-256color", **(env or {})}
-    process = cli.start(*arguments, stdin=slave, stdout=slave, stderr=slave, env=environment)
-    os.close(slave)
-    terminal = Terminal(process, master)
+    """As :class:`Terminal`; what still runs is killed at the end of the block."""
+    shown = Terminal(command, environment, folder, columns)
     try:
-        yield terminal
+        yield shown
     finally:
-        if process.poll() is None:
-            stop(process)
-        terminal.end()
-        os.close(master)
+        shown.close()
