@@ -176,7 +176,9 @@ def _live(sources: Sequence[Shown], others: Sequence[str], width: int, now: floa
         head = ", ".join(parts)
         if which:
             head += f" ({which[0]}{', …' if len(which) > 1 else ''})"
-    tail = []
+    tail: list[str] = []
+    if len(sources) == 1 and not others and sources[0].refused and following:
+        return _fit(head, "", width)
     if following:
         lag = max(now - each.behind_since if each.behind_since else 0.0 for each in following)
         tail.append(f"lag {short(max(lag, 0.0))}")
@@ -185,8 +187,8 @@ def _live(sources: Sequence[Shown], others: Sequence[str], width: int, now: floa
     if last := max((each.committed_at for each in steady if each.committed_at), default=None):
         tail.append(f"last {_clock(last, now)}")
     if indexing := next((each.indexing for each in steady if each.indexing), None):
-        tail.append(f"building the index {indexing}")
-    return _fit("  ".join([head, *tail]), "", width)
+        head += f", building the index {indexing}"
+    return _fit(head, "  ".join(tail), width)
 
 
 def _standing(source: Shown) -> str:

@@ -63,8 +63,11 @@ def wrapped(line: str, width: int, used: int = 0) -> list[str]:
     A command in back-ticks is never broken, so that it can be copied: if it is longer than a line, the terminal shows
     it on several. ``used``: characters that the first line has already.
     """
+    room = max(width - used, 1)
+    if cell_len(line) <= room:
+        return [line]
     lines: list[str] = []
-    now, room = "", max(width - used, 1)
+    now = ""
     for word in _WORDS.findall(line):
         joined = f"{now} {word}" if now else word
         if now.strip() and cell_len(joined) > room:

@@ -32,6 +32,8 @@ SECONDS, LOOK_SECONDS = 300.0, 1.0
 FIRST_PAUSE = 10.0
 #: Phases that pass by themselves: they are told when they last.
 _PASSING = frozenset((Phase.STARTING, Phase.SNAPSHOT, Phase.CATCHING_UP, Phase.REDIFF))
+#: Why a source is there was logged just now.
+_JUST_TOLD = frozenset((Phase.WAITING, Phase.FAILED))
 #: Characters of an error in the line.
 _MOST = 300
 
@@ -66,13 +68,13 @@ class PeriodicLine:
     def turn(self) -> None:
         """Log the line if it is due; to be called often."""
         now = self._clock()
-        if now < self._next_look:
-            return
+        if now < self._next_look or not self._supervisor.running:
+            return  # where nothing runs any more, the end says why
         self._next_look = now + LOOK_SECONDS
         states = [each.status for each in self._supervisor.pipelines]
         key = (frozenset(map(_key, states)), frozenset(name for name, _ in self._supervisor.not_begun))
         since = now - self._said_at
-        settled = not any(state.phase in _PASSING for state in states)
+        settled = not any(state.phase in _PASSING or state.phase in _JUST_TOLD for state in states)
         if since >= SECONDS:
             self._pauses.reset()
         elif key == self._said or since < (0.0 if self._said is None and settled else self._pause):

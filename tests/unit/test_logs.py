@@ -397,6 +397,7 @@ class _Fleet:
         self.status = SourceStatus("/data/a.db", "public")
         self.pipelines: list[Any] = [self]
         self.not_begun: list[Any] = []
+        self.running = True
 
 
 class _Told:
