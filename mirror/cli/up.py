@@ -33,7 +33,7 @@ from mirror.cli.options import (
 )
 from mirror.cli.rereading import Rereading
 from mirror.cli.serving import report_of, serving, watching
-from mirror.cli.up_end import Given, Refusals, report_end, tell_postgres
+from mirror.cli.up_end import MOST_ANNOUNCED, Given, Refusals, report_end, tell_postgres
 from mirror.core.config.log_settings import LogSettings
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.errors import ConfigError, MirrorError, SourceError
@@ -58,8 +58,6 @@ _BEGINNING = frozenset((Phase.STARTING, Phase.SNAPSHOT, Phase.CATCHING_UP))
 _CLOSELY, _NOW_AND_THEN = 0.05, 2.0
 #: Seconds between two pictures of a live line.
 _WATCHED = 0.5
-#: Sources that are announced one by one, once they are followed; of more, all together.
-MOST_ANNOUNCED = 20
 
 
 @click.command(
@@ -70,7 +68,7 @@ MOST_ANNOUNCED = 20
         "mirror up memory.db --once",
         codes={
             0: "stopped (Ctrl-C, SIGTERM) or finalized; with --once: all is in Postgres",
-            2: "an error, or Postgres took none of a source's tables; with --once also: it refuses a table",
+            2: "an error, or all tables of a source are refused; with --once: any table",
         },
     ),
 )
@@ -310,7 +308,7 @@ def _run(
                     del waiting[pipeline]  # what is not carried back yet stays in Postgres, for the next mirror
                 if pipeline.status.caught_up_at is None:
                     continue
-                announced.turn(pipeline)
+                announced.turn(pipeline, len(supervisor.sources))
                 if pipeline in waiting and _is_drained(pipeline, targets):
                     del waiting[pipeline]
             announced.all(supervisor.pipelines, len(supervisor.sources))
@@ -327,11 +325,10 @@ class _Announced:
         self._view = view
         self._had: dict[Pipeline, bool] = {}
         """Whether each source had a table then."""
-        self._said = 0
         self._said_all = False
 
-    def turn(self, pipeline: Pipeline) -> None:
-        """Look at a source that was followed."""
+    def turn(self, pipeline: Pipeline, sources: int) -> None:
+        """Look at a source that was followed. ``sources``: how many there are."""
         state, had = pipeline.status, self._had.get(pipeline)
         mirrored = state.tables - len(state.refusals)
         if had or (had is not None and mirrored <= 0):
@@ -339,8 +336,7 @@ class _Announced:
         self._had[pipeline] = mirrored > 0
         if state.tables and mirrored <= 0:
             return  # what keeps it from that is told in place of it
-        self._said += 1
-        if self._said > MOST_ANNOUNCED:
+        if sources > MOST_ANNOUNCED:
             return
         tables = f"{counted(mirrored, 'table')} in Postgres"
         if mirrored <= 0:
@@ -349,7 +345,7 @@ class _Announced:
 
     def all(self, pipelines: Sequence[Pipeline], sources: int) -> None:
         """Say that all are, where they are too many to be said one by one."""
-        if self._said <= MOST_ANNOUNCED or self._said_all or len(self._had) < sources:
+        if sources <= MOST_ANNOUNCED or self._said_all or len(self._had) < sources:
             return
         self._said_all = True
         tables = sum(max(0, each.status.tables - len(each.status.refusals)) for each in pipelines)

@@ -31,6 +31,9 @@ from mirror.sidecar.refused import causes
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.supervisor import Supervisor
 
+#: Sources that are told one by one; of more, all together. And those that a step names.
+MOST_ANNOUNCED, MOST_NAMED = 20, 5
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -201,13 +204,19 @@ def report_end(
         if isinstance(error, OthersWroteError):
             advise_replacing(error, f"{given.again(settings.options, [Path(error.place)])} --replace-rows")
     due: dict[Pipeline, Due] = {}
+    whole = 0
     for pipeline in supervisor.pipelines:
         state, name = pipeline.status, Path(pipeline.status.source).name
         if state.reverse is not None and pipeline.error not in failed:
             announce(f"{name}: {_moved(state.report())}")
         elif pipeline.error is None:
             words, due[pipeline] = left(state, len(pipeline.copying.loaded), pipeline.copying.tables)
-            announce(f"{name}: {words}")
+            if due[pipeline] is Due.PARITY and len(supervisor.pipelines) > MOST_ANNOUNCED and not state.rejects:
+                whole += 1
+            else:
+                announce(f"{name}: {words}")
+    if whole:
+        announce(f"{counted(whole, 'source')}: Postgres has all of them")
     for pipeline in supervisor.pipelines:
         refusals.complain(pipeline)
     for error in failed[:-1]:
@@ -270,9 +279,12 @@ def _say_next(supervisor: Supervisor, settings: Settings, due: Mapping[Pipeline,
 
 
 def _say_parity(due: Mapping[Pipeline, Due], options: str) -> None:
-    """For the first source that was not compared yet."""
-    for pipeline, step in due.items():
-        if step is Due.PARITY and described(pipeline.task.folder).proof != "verified":
-            source = shlex.quote(pipeline.status.source)
-            announce(f"Next: `mirror parity {source}{options}` compares every value.")
-            return
+    """For the sources that were not compared yet; where they are many, for all that the state directory knows."""
+    never = [
+        shlex.quote(pipeline.status.source)
+        for pipeline, step in due.items()
+        if step is Due.PARITY and described(pipeline.task.folder).proof != "verified"
+    ]
+    if never:
+        named = " ".join(["mirror parity", *(never if len(never) <= MOST_NAMED else ())])
+        announce(f"Next: `{named}{options}` compares every value.")
