@@ -27,6 +27,7 @@ from mirror.core.config.log_settings import LogSettings
 from mirror.core.errors import SinkError, SourceError
 from mirror.core.redaction import remember_secret
 from mirror.core.status import Phase, ProgressReport, StatusReport
+from mirror.hook.child import _said
 from mirror.sidecar import periodic
 from mirror.sidecar.periodic import PeriodicLine, line_of, short
 from mirror.sidecar.status import SourceStatus
@@ -308,6 +309,14 @@ def test_what_is_said_to_people(capsys: pytest.CaptureFixture[str]) -> None:
     told, failed = (json.loads(line) for line in err.splitlines())
     assert out == "" and told["message"] == "Postgres: host=h" and told["level"] == "info"
     assert (failed["level"], failed["code"], failed["next_step"]) == ("error", "source", "put it back")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_program_gets_what_its_sidecar_said_last(form: str) -> None:
+    out = logged(form)
+    logger.error("follow (/a.db): gone -- put it back")
+    assert _said(out.getvalue().strip()) == "follow (/a.db): gone -- put it back"
+    assert _said("not of the log") == "not of the log"
 
 
 def test_quiet_is_warnings_and_errors_alone(capsys: pytest.CaptureFixture[str]) -> None:
