@@ -13,6 +13,9 @@ the file that it is about. Of an error: ``code``, ``next_step`` and ``retryable`
 periodic line has ``phase``, ``lag_seconds``, ``rejects``, ``commits``, ``rows`` and ``next_step``
 (:mod:`mirror.sidecar.periodic`). ``traceback``: of a bug. What is not known is left out.
 
+`mirror up` has one stream: stderr. On a terminal it also has lines for people there, without a time. Where stderr is no
+terminal, what it says to people is a record like all others.
+
 Libraries' records of :mod:`logging`, warnings of Python and exceptions that end a thread come here, too. No record
 shows a secret (:mod:`mirror.core.redaction`). None has control characters or begins a line that it is not: messages
 contain names that come from outside. Of one kind no more than :data:`MOST` are written in :data:`SECONDS`, so that what
@@ -38,7 +41,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import click
 from loguru import logger
 
-from mirror.cli.output import printable
+from mirror.cli.output import printable, terminal_width, wrapped
 from mirror.core.config.log_settings import LogSettings
 from mirror.core.errors import MirrorError
 from mirror.core.redaction import redacted
@@ -98,14 +101,16 @@ class Limits:
 
 _limits = Limits()
 _settings = LogSettings()
+#: Whether the command is one that logs while it runs.
+_logs = False
 #: Where records go; at first loguru's own, which it makes when it is imported.
 _sink = 0
 
 
 def start_log(settings: LogSettings | None = None) -> None:
-    """Log as ``settings`` say from now on, to stderr; None: as they were."""
-    global _settings
-    _settings = settings or _settings
+    """Log as ``settings`` say from now on, to stderr: for a command that runs on. None: as before."""
+    global _settings, _logs
+    _settings, _logs = settings or _settings, _logs or settings is not None
     log_to(sys.stderr)
 
 
@@ -205,24 +210,49 @@ def is_for_machines() -> bool:
     return _settings.format == "json"
 
 
-def announce(line: str) -> None:
-    """Tell people something on stdout; a log for machines gets it instead."""
-    if is_for_machines():
-        logger.info("{}", line)
-    else:
-        click.echo(redacted(line))
+def is_quiet() -> bool:
+    """Whether only warnings and errors are told."""
+    return _settings.level in ("warning", "error")
+
+
+def _is_logged() -> bool:
+    """Whether what is said to people is a record of the log."""
+    return is_for_machines() or (_logs and not sys.stderr.isatty())
+
+
+def writes_lines() -> bool:
+    """Whether people are told by lines of their own, and all that is good, too."""
+    return not _is_logged() and not is_quiet()
+
+
+def announce(line: str, *, bad: bool = False, depth: int = 0, wrap: bool = True) -> None:
+    """Tell people something on stderr; where that is no terminal, and for machines, it is a record of the log.
+
+    ``bad``: they may have to do something. ``depth``: how many callers away the line is that says it. ``wrap``: break
+    it between words; else it is a command, to be copied.
+    """
+    if _is_logged():
+        logger.opt(depth=depth + 1).log("WARNING" if bad else "INFO", "{}", line)
+    elif bad or not is_quiet():
+        click.echo("\n".join(_lines(line) if wrap else [printable(redacted(line))]), err=True)
 
 
 def complain(text: str, error: MirrorError | None = None) -> None:
-    """Tell people what went wrong, in red on stderr; a log for machines gets it instead.
+    """Tell people what went wrong, in red on stderr; where a command logs, and for machines, it is a record of the log.
 
     ``error``: what the text is about, if it is one.
     """
-    if is_for_machines():
-        logger.bind(**({} if error is None else {"error": error})).error("{}", text)
+    if _is_logged():
+        logger.bind(**({} if error is None else {"error": error})).opt(depth=1).error("{}", text)
     else:
         priority = f"<{_PRIORITIES['ERROR']}>" if _is_journal(sys.stderr) else ""
-        click.secho(f"{priority}mirror: {redacted(text)}", fg="red", err=True, color=colour_of(sys.stderr))
+        said = "\n".join(_lines(f"mirror: {text}")) if sys.stderr.isatty() else f"mirror: {redacted(text)}"
+        click.secho(f"{priority}{said}", fg="red", err=True, color=colour_of(sys.stderr))
+
+
+def _lines(line: str) -> list[str]:
+    """A line for people, as it is shown on a terminal."""
+    return wrapped(printable(redacted(line)), terminal_width())
 
 
 def colour_of(stream: TextIO) -> bool:
@@ -250,9 +280,12 @@ def _text(*, terminal: bool, colour: bool) -> Callable[[Any], str]:
         level = record["level"].name
         at = record["time"].strftime("%H:%M:%S.%f")[:-3] if terminal else _time(record)
         head = f"{level:<7}"
+        message = [_message(record)]
+        if terminal:
+            message = wrapped(message[0], terminal_width(), len(at) + len(head) + 2)
         if colour:
             at, head = click.style(at, dim=True), click.style(head, fg=_COLOURS.get(level), bold=True)
-        return "".join(f"{line}\n" for line in (f"{at} {head} {_message(record)}", *_traceback(record)))
+        return "".join(f"{line}\n" for line in (f"{at} {head} {message[0]}", *message[1:], *_traceback(record)))
 
     return text
 

@@ -7,16 +7,22 @@ interpret nothing, and show a character that cannot be printed as its escape.
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from textwrap import wrap
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import ProgressColumn, Task
 from rich.table import Table
 from rich.text import Text
 
+#: What :func:`wrapped` does not break, and with what further lines begin.
+_WORDS = re.compile(r"\S*`[^`]*`\S*|\S+")
+_INDENT = "  "
 #: How a line begins: all right, worth knowing, a problem.
 GOOD, NOTE, BAD = Text("✓", "green"), Text("•", "yellow"), Text("✗", "red")
 
@@ -47,9 +53,41 @@ def print_prose(console: Console, line: str, style: str = "") -> None:
     if not console.is_terminal:
         print_line(console, shown, style=style)
         return
-    indent = " " * (len(shown) - len(shown.lstrip()) + 2)
-    for part in wrap(shown, console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False):
-        print_line(console, part, style=style)
+    words = shown.lstrip()
+    indent = " " * (len(shown) - len(words))
+    for part in wrapped(words, console.width - len(indent)):
+        print_line(console, indent, part, style=style)
+
+
+def terminal_width() -> int:
+    """Characters of a line of the terminal that stderr is; 80 where that is not known."""
+    if (given := os.environ.get("COLUMNS", "")).isdecimal() and int(given) > 0:
+        return int(given)
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def wrapped(line: str, width: int, used: int = 0) -> list[str]:
+    """A line as several that fit, broken between words; those after the first are indented.
+
+    A command in back-ticks is never broken, so that it can be copied: if it is longer than a line, the terminal shows
+    it on several. ``used``: characters that the first line has already.
+    """
+    room = max(width - used, 1)
+    if cell_len(line) <= room:
+        return [line]
+    lines: list[str] = []
+    now = ""
+    for word in _WORDS.findall(line):
+        joined = f"{now} {word}" if now else word
+        if now.strip() and cell_len(joined) > room:
+            lines.append(now)
+            now, room = f"{_INDENT}{word}", width
+        else:
+            now = joined
+    return [*lines, now]
 
 
 def print_table(console: Console, table: Table) -> None:

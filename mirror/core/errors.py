@@ -55,6 +55,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mirror.core.redaction import redacted
+from mirror.core.words import one_line
 
 #: What to do about a damaged file. (Debian 12's shell makes an empty database of ``.recover``, without an error.)
 RECOVER = (
@@ -118,7 +119,7 @@ class MirrorError(Exception):
         if not self.place_is_said:
             text += f" ({self.place})"
         if self.detail:
-            text += f": {self.detail}"
+            text += f": {one_line(self.detail)}"
         if self.next_step:
             text += f" -- {self.next_step}"
         return " ".join(redacted(text).split())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 import stat
 import subprocess
@@ -46,6 +47,8 @@ ANSWER_SECONDS = 2.0
 #: Bytes. A log that is longer when the sidecar is started is deleted and begun again.
 _LOG_BYTES = 1 << 20
 _LOG = "sidecar.log"
+#: What a line of it begins with.
+_TIME_AND_LEVEL = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z [A-Z]+ +")
 
 
 def missing(source: Path) -> str | None:
@@ -291,8 +294,8 @@ class Sidecar:
 
 
 def _said(line: str) -> str:
-    """What a line of the sidecar's log says, which is JSON if mirror.json says so."""
+    """What a line of the sidecar's log says, without time and level; it is JSON if mirror.json says so."""
     try:
         return str(json.loads(line)["message"])
     except (ValueError, LookupError, TypeError):
-        return line
+        return _TIME_AND_LEVEL.sub("", line)

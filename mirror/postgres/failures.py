@@ -9,6 +9,7 @@ import psycopg
 
 from mirror.core.errors import FencedError, NameTakenError, RefusedError, SinkError
 from mirror.core.redaction import redacted
+from mirror.core.words import one_line
 
 #: mirror.advance: the source has another epoch / the position would go back.
 FENCED = "MR001"
@@ -65,7 +66,7 @@ _NEXT_STEPS = {
 def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkError:
     """Take a psycopg error; return the :class:`SinkError` for it, with its SQLSTATE."""
     state = error.sqlstate
-    detail = error.diag.message_primary or redacted(str(error))
+    detail = error.diag.message_primary or one_line(redacted(str(error)))
     if error.diag.message_detail:
         detail += f" ({error.diag.message_detail})"
     if state == FENCED:

@@ -115,6 +115,7 @@ class Loader:
         # From a UTF-16 database SQLite returns broken text repaired, so that nothing would refuse it.
         careful = self._copy is None or self._copy.encoding != "utf-8"
         unseen = True
+        self._progress(table.name, 0, None)
         overrides |= self._kinds(table, held, by_rowid)
         before = dict(editor.targets)
         while True:

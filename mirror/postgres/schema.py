@@ -161,7 +161,7 @@ class SchemaEditor:
             target = shared_tables.adopt(self._conn, self._source_id, target)
             self._remember(target)
             return target
-        require_free(self._conn, target.schema, target.name)
+        require_free(self._conn, self._source_id, target.schema, target.name)
         self._conn.execute(ddl.create_table(target))
         if table.virtual is not None and table.unpacked:
             vector_views.keep_uncompressed(self._conn, target)
@@ -349,7 +349,7 @@ class SchemaEditor:
         if table.name != held.source:
             parked = self._parked(held.source)
             name = self._mapped_like(table, held, NO_OVERRIDES).name
-            require_free(self._conn, held.schema, name)
+            require_free(self._conn, self._source_id, held.schema, name)
             self._conn.execute(ddl.rename_table(held.schema, parked, name))
             self._rename_rejects(parked, table.name)
             held = replace(held, source=table.name, name=name, virtual=table.virtual, inherited=table.inherited)

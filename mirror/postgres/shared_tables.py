@@ -19,7 +19,7 @@ from mirror.postgres.migrate import statement
 from mirror.postgres.names import free_name, make_way
 from mirror.postgres.originals import ENCODERS as KEEPING
 from mirror.postgres.profiles.generic import AGENT, ORIGINAL
-from mirror.postgres.target import Conn, Target, TargetColumn
+from mirror.postgres.target import Conn, Target, TargetColumn, step_beside
 
 _OWN_SCHEMA = "give this source a schema of its own with --schema"
 
@@ -73,7 +73,9 @@ def _require_shared(conn: Conn, source_id: int, wanted: Target, place: str) -> N
                 "use a table",
                 place,
                 f"{place} has rows of the agent {agent} from another source, {path}",
-                next_step=f"give this source another --agent, or {_OWN_SCHEMA}",
+                next_step=step_beside(
+                    conn, source_id, str(path), f"give this source another --agent, or {_OWN_SCHEMA}"
+                ),
             )
 
 

@@ -7,8 +7,10 @@ not known yet when a mirror starts.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,6 +18,7 @@ import psycopg
 from mirror.core.errors import NameTakenError, RefusedError, SinkError
 from mirror.core.inherited import Known
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table, TableMapping
+from mirror.core.words import RENAME
 from mirror.postgres import kinds
 from mirror.postgres.migrate import statement
 from mirror.postgres.names import make_way
@@ -242,11 +245,19 @@ def _reserve(conn: Conn, schema: str, name: str) -> tuple[bool, str | None]:
     return False, None
 
 
-def require_free(conn: Conn, schema: str, name: str) -> None:
+def step_beside(conn: Conn, source_id: int, path: str, otherwise: str) -> str:
+    """The next step where a table belongs to the source ``path``: its renaming, if that file is not there any more."""
+    if Path(path).exists():
+        return otherwise
+    row = conn.execute("SELECT path FROM mirror.sources WHERE source_id = $1::bigint", (str(source_id),)).fetchone()
+    return otherwise if row is None else f"{RENAME}{shlex.quote(path)} {shlex.quote(str(row[0]))}"
+
+
+def require_free(conn: Conn, source_id: int, schema: str, name: str) -> None:
     """Raise :class:`NameTakenError`, with the owner and what to do, if ``schema.name`` is taken.
 
-    Else the name is reserved: until the caller's transaction ends, no other mirror creates such a table. What a mirror
-    made and only has to have some name is renamed.
+    ``source_id``: of the source that needs it. Else the name is reserved: until the caller's transaction ends, no other
+    mirror creates such a table. What a mirror made and only has to have some name is renamed.
     """
     place = f"{schema}.{name}"
     reserved, holder = _reserve(conn, schema, name)
@@ -265,7 +276,7 @@ def require_free(conn: Conn, schema: str, name: str) -> None:
             "create a table",
             place,
             f"{place} mirrors another source, {path}",
-            next_step="give this source a schema of its own with --schema",
+            next_step=step_beside(conn, source_id, str(path), "give this source a schema of its own with --schema"),
         )
     make_way(conn, schema, name)
 

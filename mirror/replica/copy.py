@@ -70,12 +70,12 @@ def rediff(
     page_size: int,
     folder: Path,
     generation: int,
-    check: Callable[[], None],
+    progress: Progress,
 ) -> dict[int, Image]:
     """Find the pages of the database file that differ from the shadow.
 
     Their images are written to the re-diff file of ``generation``; the result gives the place of each by page
-    number. ``check`` is called now and then and may raise to end the work. Raises ``StateError``.
+    number. ``progress`` is called with the bytes compared so far, and may raise to end the work. Raises ``StateError``.
     """
     path = rediff_path(folder, generation)
     found: dict[int, Image] = {}
@@ -83,7 +83,7 @@ def rediff(
         with open(path, "wb") as file:
             at = 0
             for offset, block in blocks(read):
-                check()
+                progress(offset)
                 first = offset // page_size + 1
                 for index in _differing(block, shadow.read_run(first, len(block) // page_size), page_size):
                     image = block[index * page_size : (index + 1) * page_size]

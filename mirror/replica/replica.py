@@ -245,12 +245,12 @@ class Replica:
             self.advance(found.head, found.images, found.pages, decoded)
         return self.head.lsn == target
 
-    def compare(self, read: ReadFile, generation: int, check: Callable[[], None]) -> dict[int, Image]:
+    def compare(self, read: ReadFile, generation: int, progress: Callable[[int], None]) -> dict[int, Image]:
         """Compare the source's file with the shadow: the images of the pages that differ, by page number.
 
-        Raises ``StateError``, and what ``check`` raises.
+        ``progress``: called with the bytes compared so far. Raises ``StateError``, and what ``progress`` raises.
         """
-        return rediff(read, self._shadow, self.page_size, self._folder, generation, check)
+        return rediff(read, self._shadow, self.page_size, self._folder, generation, progress)
 
     def compared(
         self, gap: GapFound, images: dict[int, Image], frames: PageBatch | GapFound | None, file_size: int | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
 from mirror.core.errors import OldLogError, put_again
@@ -44,22 +45,23 @@ def compare_pages(
     lost: Callable[[list[str]], None],
     another_schema: Callable[[bytes], bool],
     pump: Callable[[], None],
-    check: Callable[[], None],
+    progress: Callable[[int, int], None],
     faults: Faults,
 ) -> Comparison:
     """Compare the source, at one position after ``gap``.
 
     ``lost``: called with the reasons of gaps for which no comparison is needed, because another one follows them.
-    ``another_schema``: whether the first page, which differs, says that the schema has changed unseen. ``pump``,
-    ``check``: as for :func:`~mirror.sidecar.first_copy.copy_source`. Raises ``SourceError``, ``StateError``, and
-    ``OldLogError`` for a file that is not what the log beside it was written for.
+    ``another_schema``: whether the first page, which differs, says that the schema has changed unseen. ``pump``:
+    as for :func:`~mirror.sidecar.first_copy.copy_source`. ``progress``: called with the bytes compared and those of the
+    file; may raise. Raises ``SourceError``, ``StateError``, and ``OldLogError`` for a file that is not what the log
+    beside it was written for.
     """
     while True:
         gap, passed = last_gap(spool, gap, feed.until)
         lost(passed)
         replica.forget_comparisons()
         read = source.reader()
-        size = DatabaseHeader.parse(read.header()).page_size
+        size, file_size = DatabaseHeader.parse(read.header()).page_size, read.size
         # A new log has other salts.
         same_log = gap.head.salts == replica.position.salts
         unsure = same_log and gap.reason == OldLogError.UNSURE
@@ -67,7 +69,7 @@ def compare_pages(
             raise _old_log(source)
         if size != replica.page_size:
             return Comparison(gap, None, f"the page size changed from {replica.page_size:,} to {size:,}")
-        differing = replica.compare(read, gap.head.lsn.generation, check)
+        differing = replica.compare(read, gap.head.lsn.generation, partial(_tell, progress, file_size))
         status.comparisons += 1
         faults("rediff:compared")
         target = feed.await_mark(pump)
@@ -88,6 +90,10 @@ def compare_pages(
     if 1 in batch.images and another_schema(images.read(batch.images[1], batch.page_size)):
         return Comparison(gap, None, "the schema changed while rows came by hooks")
     return Comparison(gap, batch, unchanged=not differing and found is None and feed.began_with(gap.head))
+
+
+def _tell(progress: Callable[[int, int], None], total: int, done: int) -> None:
+    progress(done, total)
 
 
 def _old_log(source: SourceConnection) -> OldLogError:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mirror.core.config.settings import DEFAULT_AGENT
-from mirror.core.errors import SourceError
+from mirror.core.errors import FormatError, SourceError
 from mirror.core.faults import Faults
 from mirror.core.inherited import inherited
 from mirror.core.rules import NO_RULES
-from mirror.postgres.load import Progress
 from mirror.postgres.rules import recorded_heirs
 from mirror.postgres.sink import Sink
+from mirror.postgres.source_copy import open_copy
 from mirror.replica.batches import GapFound, PageBatch, frames_until
 from mirror.replica.copy import copy_file
 from mirror.replica.images import Images
@@ -20,6 +20,7 @@ from mirror.replica.shadow import Shadow
 from mirror.replica.source_connection import SourceConnection
 from mirror.replica.spool_reader import SpoolReader
 from mirror.sidecar.capture_feed import CaptureFeed
+from mirror.sidecar.copy_progress import CopyProgress
 from mirror.sidecar.recognise import is_recognised
 from mirror.sidecar.source_folder import SourceTask
 from mirror.sqlite.format.header import DatabaseHeader
@@ -33,19 +34,20 @@ def copy_source(
     images: Images,
     floor: int,
     pump: Callable[[], None],
-    progress: Callable[[int], None],
+    progress: CopyProgress,
     faults: Faults,
 ) -> Replica:
     """Copy the database file and overlay the frames that are committed during the copy.
 
     What is committed from now on is spooled as a new generation, numbered ``floor`` or higher. ``pump``: as for
-    :meth:`~mirror.sidecar.capture_feed.CaptureFeed.attach`; ``progress``: called with the number of bytes copied; both
-    may raise. Raises ``SourceError``, ``StateError``.
+    :meth:`~mirror.sidecar.capture_feed.CaptureFeed.attach`. What it and ``progress`` raise is raised.
+    Raises ``SourceError``, ``StateError``.
     """
     begin = feed.attach(floor, "a whole copy begins", pump)
     read = source.reader()
     header = DatabaseHeader.parse(read.header())
-    copy_file(read, Shadow.database(task.folder), read.size, progress)
+    size = read.size  # a checkpoint may make it longer meanwhile
+    copy_file(read, Shadow.database(task.folder), size, lambda done: progress.copies(done, max(done, size)))
     target = feed.await_mark(pump)
     found = frames_until(spool, begin, feed.until, target)
     if isinstance(found, GapFound):
@@ -67,7 +69,7 @@ def load(
     replica: Replica,
     sink: Sink,
     task: SourceTask,
-    progress: Progress,
+    progress: CopyProgress,
     check: Callable[[], None],
     *,
     damaged: bool = False,
@@ -75,15 +77,19 @@ def load(
     """Make Postgres equal to the whole replica; a copy just made is durable before Postgres commits.
 
     The profile is the one that the task names; else that of the last load, if it is a known program's; else the one
-    that recognises the source. ``progress``: called with table, rows done and total; ``check``: called while the save
-    of the copy is awaited; both may raise. ``damaged``: an earlier copy had damaged pages as well, so that they are the
-    source's: such a table is refused, with the rows that can be read. Raises ``SinkError``, ``FormatError``.
+    that recognises the source. ``check``: called while the save of the copy is awaited; it and ``progress`` may raise.
+    ``damaged``: an earlier copy had damaged pages as well, so that they are the source's: such a table is refused, with
+    the rows that can be read. Raises ``SinkError``, ``FormatError``.
     """
 
     def report(table: str, done: int, total: int | None) -> None:
-        progress(table, done, total)
+        progress.loads(table, done, total)
         if done == total:
             replica.rows_sent()
+
+    def finish() -> Mapping[str, FormatError]:
+        progress.saves()
+        return replica.finish(check, damaged=damaged)
 
     heirs = heirs_of(replica, sink)
     profile = task.profile
@@ -100,6 +106,8 @@ def load(
         replica.read_by(rules.with_inherited({**rules.inherited, **found}))
     tables = list(replica.schema.tables.values())
     position, lineage = replica.position, replica.lineage
+    with open_copy(replica.database) as copy:
+        progress.begins({table.name: copy.rows_at_most(table) for table in tables})
     sink.load(
         replica.database,
         tables,
@@ -107,7 +115,7 @@ def load(
         position,
         lineage,
         report,
-        lambda: replica.finish(check, damaged=damaged),
+        finish,
         profile=profile,
         agent=agent,
         damaged=damaged,

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from mirror.core.rows import SchemaChange
 from mirror.core.status import EventsReport, GapReport, WideningReport, named
 from mirror.core.tables import ANY_TEXT, ANY_VALUE
-from mirror.core.words import counted
-from mirror.sidecar.refused import causes
+from mirror.core.words import counted, sized
 
 if TYPE_CHECKING:
     from mirror.postgres.ledger import Gap
@@ -46,10 +45,11 @@ class Held:
 
 
 class News(NamedTuple):
-    """A line of the log, without the source's name."""
+    """A line of the log."""
 
     level: Literal["INFO", "WARNING"]
     text: str
+    """Without the source's name; empty: it is only counted here."""
     counts: Mapping[str, int] = {}
     """By field of :class:`~mirror.core.status.EventsReport`: how much it adds."""
 
@@ -98,13 +98,12 @@ def news(
     moved: Sequence[Moved] = (),
     *,
     steps: Steps,
-    schema: str,
     definitions: bool = True,
 ) -> list[News]:
     """What a transaction has made of ``before``, in the order in which it is to be said.
 
     ``changes``: of definitions, as far as they are known: without them, what was renamed counts as dropped and added.
-    ``moved``: what it has done to rejects, where that is known. ``schema``: of the source's tables.
+    ``moved``: what it has done to rejects, where that is known.
     ``definitions``: whether changed tables and columns are news.
     """
     renames = Renames(changes)
@@ -114,12 +113,12 @@ def news(
         said += _of_columns(before, after, renames)
     if before.targets != after.targets:
         said += _of_types(before, after, renames, steps, definitions=definitions)
-    said += _of_refusals(before, after, renames, schema)
+    said += _of_refusals(before, after, renames)
     said += _of_rejects(before, after, renames, moved, steps)
     return [each for each in said if each is not None]
 
 
-def stands(held: Held, steps: Steps, schema: str, *, rejects: int | None, widened: Collection[str]) -> list[News]:
+def stands(held: Held, steps: Steps, *, rejects: int | None, widened: Collection[str]) -> list[News]:
     """What a mirror finds in Postgres when it starts: in one line, as no news, what its predecessor has told of.
 
     ``rejects``, ``widened``: what that one had told; None: nothing is known of it, so all of this counts as told.
@@ -138,8 +137,7 @@ def stands(held: Held, steps: Steps, schema: str, *, rejects: int | None, widene
         said.append(_widened(new, steps))
     if as_before:
         said.insert(0, News("INFO", f"as before: {', '.join(as_before)}; `{steps.status}` shows more"))
-    refused = causes(held.refusals.values(), schema)
-    return said + [News("WARNING", f"Postgres refuses {cause.named}: {cause.reason}") for cause in refused]
+    return said
 
 
 def widenings(names: Iterable[str], targets: Mapping[str, Target]) -> list[WideningReport]:
@@ -288,14 +286,13 @@ def _key(key: str) -> str:
 # -- what Postgres cannot hold -------------------------------------------------------------------------
 
 
-def _of_refusals(before: Held, after: Held, renames: Renames, schema: str) -> Iterable[News]:
+def _of_refusals(before: Held, after: Held, renames: Renames) -> Iterable[News]:
     if before.refusals == after.refusals:
         return
     were = {renames.table(name) for name in before.refusals}
     new = [after.refusals[name] for name in sorted(after.refusals) if name not in were]
-    for cause in causes(new, schema):
-        text = f"Postgres refuses {cause.named}: {cause.reason}"
-        yield News("WARNING", text, {"tables_refused": len(cause.tables)})
+    if new:  # `mirror up` tells them, with what can be done
+        yield News("WARNING", "", {"tables_refused": len(new)})
     if accepted := sorted(name for name in were - after.refusals.keys() if name in after.targets):
         yield News("INFO", f"Postgres accepts {named(accepted)} again", {"tables_accepted": len(accepted)})
 
@@ -357,7 +354,7 @@ def compared(size: int, seconds: float, rows: int, *, away: float | None, reason
     ``away``: seconds for which no mirror ran before; None: one did. ``reason``: why it was compared. ``changed``:
     whether the file was another than its copy.
     """
-    cost = f"compared the file ({in_bytes(size)}, {lasted(seconds)})"
+    cost = f"compared the file ({sized(size)}, {lasted(seconds)})"
     found = f"{counted(rows, 'row')} sent. Nothing was lost" if changed else "and nothing had changed"
     if away is not None:
         return f"caught up after {lasted(away)} away: {cost}, {found}"
@@ -372,15 +369,6 @@ def lasted(seconds: float) -> str:
         if seconds < most:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds / 86_400:.0f} days"
-
-
-def in_bytes(size: int) -> str:
-    """A size for people."""
-    for power, name in ((3, "GB"), (2, "MB"), (1, "kB")):
-        if size >= 1000**power:
-            found = size / 1000**power
-            return f"{found:.1f} {name}" if found < 9.95 else f"{found:.0f} {name}"
-    return counted(size, "byte")
 
 
 def _at(since: float) -> str:

@@ -21,6 +21,7 @@ from loguru import logger
 from mirror.core.backoff import Backoff
 from mirror.core.errors import MirrorError
 from mirror.core.status import Phase, StatusReport
+from mirror.core.words import counted
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.supervisor import Supervisor
@@ -31,6 +32,8 @@ SECONDS, LOOK_SECONDS = 300.0, 1.0
 FIRST_PAUSE = 10.0
 #: Phases that pass by themselves: they are told when they last.
 _PASSING = frozenset((Phase.STARTING, Phase.SNAPSHOT, Phase.CATCHING_UP, Phase.REDIFF))
+#: Why a source is there was logged just now.
+_JUST_TOLD = frozenset((Phase.WAITING, Phase.FAILED))
 #: Characters of an error in the line.
 _MOST = 300
 
@@ -65,13 +68,13 @@ class PeriodicLine:
     def turn(self) -> None:
         """Log the line if it is due; to be called often."""
         now = self._clock()
-        if now < self._next_look:
-            return
+        if now < self._next_look or not self._supervisor.running:
+            return  # where nothing runs any more, the end says why
         self._next_look = now + LOOK_SECONDS
         states = [each.status for each in self._supervisor.pipelines]
         key = (frozenset(map(_key, states)), frozenset(name for name, _ in self._supervisor.not_begun))
         since = now - self._said_at
-        settled = not any(state.phase in _PASSING for state in states)
+        settled = not any(state.phase in _PASSING or state.phase in _JUST_TOLD for state in states)
         if since >= SECONDS:
             self._pauses.reset()
         elif key == self._said or since < (0.0 if self._said is None and settled else self._pause):
@@ -127,11 +130,12 @@ def line_of(
         parts.append(f"lag {short(worst[0])}" + ("" if most is None else f" (at most {short(most)} in 5 min)"))
     else:
         parts.append(f"worst lag {short(worst[0])}" + (f" ({_name(worst[1])})" if worst[0] > 0 else ""))
-    parts.append(f"{commits:,} commits, {rows:,} rows in {short(since)}")
-    parts.append(f"{rejects:,} rejects")
+    parts.append(f"{counted(commits, 'commit')}, {counted(rows, 'row')} in {short(since)}")
+    parts.append(counted(rejects, "reject"))
     if one and reports and (progress := reports[0].progress) is not None:
         total = "" if progress.total is None else f" of {progress.total:,}"
-        parts.append(f"{progress.what}: {progress.done:,}{total} {progress.unit}")
+        which = "" if progress.table is None else f" (table {progress.table:,} of {progress.tables:,})"
+        parts.append(f"{progress.what}: {progress.done:,}{total} {progress.unit}{which}")
     parts += [(problem if one else f"{name}: {problem}")[:_MOST] for name, problem in problems[:1]]
     following = next((step if one else f"{name}: {step}" for name, step in steps), "nothing")
     more = f" (and {len(steps) - 1} more: `mirror status`)" if len(steps) > 1 else ""

@@ -28,7 +28,7 @@ from mirror.core.errors import (
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn
 from mirror.core.source_settings import remember_schema
-from mirror.core.status import Phase, ProgressReport
+from mirror.core.status import Phase
 from mirror.postgres.keeper import Keeper
 from mirror.postgres.profiles import PROFILES
 from mirror.postgres.rules import with_rules
@@ -42,6 +42,7 @@ from mirror.replica.spool_reader import SpoolReader
 from mirror.sidecar.capture_feed import CaptureFeed
 from mirror.sidecar.carry_back import carry_back, require_unmoved, sealed_by
 from mirror.sidecar.comparison import compare_pages, record_gaps
+from mirror.sidecar.copy_progress import CopyProgress
 from mirror.sidecar.crew import Rest
 from mirror.sidecar.deliver import deliver
 from mirror.sidecar.first_copy import copy_source, load
@@ -108,6 +109,7 @@ class Pipeline:
             self._shared,
         )  # fmt: skip
         self._pump, self._check, self.pause = self._repose.pump, self._repose.check, self._repose.pause
+        self.copying = CopyProgress(self.status, self._check)
         self._spool = SpoolReader(task.folder / "spool", faults)
         self._images = Images(task.folder, self._spool)
 
@@ -193,6 +195,7 @@ class Pipeline:
             error.retryable, error.next_step = True, "nothing: the source is copied again"
         self._told.is_interrupted(error)
         self.status.is_interrupted(error)
+        self.copying.ends()
         self._publish()
         self.status.keep(self.task.folder)
         self._repose.is_interrupted(of_postgres=isinstance(error, SinkError))
@@ -226,7 +229,7 @@ class Pipeline:
         """Close everything, even if closing one part fails, and save the final status."""
         own = (
             self._mailbox, self._feed, self._source, self._repose, self._replica, self._repairs, self._images,
-            self._spool,
+            self._spool, self.copying,
         )  # fmt: skip
         self._publishing.close()
         with ExitStack() as stack:
@@ -343,6 +346,7 @@ class Pipeline:
                 self._update_status()
             else:
                 self.status.phase = Phase.FOLLOWING
+                self.copying.reads(replica.head.place, self._feed.until)
                 self._apply(replica, found)
             self._backoff.reset()
             yield from self._repose.moves()
@@ -375,6 +379,7 @@ class Pipeline:
         return None if limit == replica.head.lsn else replica.next(self._feed.until, limit)
 
     def _caught_up(self, replica: Replica) -> None:
+        self.copying.ends()
         captured = self._feed.captured
         if not self._mailbox.held and (captured is None or replica.head.lsn >= captured):
             self.status.has_caught_up(self._feed.error, None if self.hooks.keep_up() else self._feed.behind)
@@ -442,7 +447,7 @@ class Pipeline:
         compared = compare_pages(
             replica, self._source, self._feed, self._spool, self._images, gap, self.status,
             lambda reasons: self._record_gaps(replica, reasons), self.hooks.has_another_schema,
-            self._pump, self._check, self._faults,
+            self._pump, self.copying.compares, self._faults,
         )  # fmt: skip
         if not compared.unchanged:
             self._record_gaps(replica, [compared.gap.reason])
@@ -473,7 +478,7 @@ class Pipeline:
         floor = 1 + max((lsn.generation for lsn in (self._feed.captured, position and position.lsn) if lsn), default=0)
         replica = self._replica = copy_source(
             self.task, self._source, self._feed, self._spool, self._images, floor, self._pump,
-            lambda done: self._progress("copy pages", done, None, "bytes"), self._faults,
+            self.copying, self._faults,
         )  # fmt: skip
         self._faults("snapshot:copied")
         self._load(replica, reason)
@@ -488,12 +493,7 @@ class Pipeline:
         self.status.phase = Phase.SNAPSHOT
         self._publish()
         self.status.resyncs.append(reason)
-        progress = self._told.counting(self._progress)
-        load(replica, self._sink, self.task, progress, self._check, damaged=self._distrusted)
-        self._told.has_copied(self._sink)
+        load(replica, self._sink, self.task, self.copying, self._check, damaged=self._distrusted)
+        self._told.has_copied(self._sink, {each.table: each.rows for each in self.copying.loaded})
         self.hooks.loaded(replica, self._source.inode)
-        self.status.progress = None
-
-    def _progress(self, what: str, done: int, total: int | None, unit: str = "rows") -> None:
-        self._check()
-        self.status.progress = ProgressReport(what=what, done=done, total=total, unit=unit)
+        self.copying.ends()

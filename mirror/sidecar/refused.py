@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from mirror.core.words import RENAME
+
 #: Tables that are named, of many.
 _NAMED = 5
 
@@ -36,6 +38,18 @@ class Cause:
     next_step: str
     own_schema: bool
 
+    def advice(self, options: str, own_schema: str) -> str:
+        """What a person can do; empty: nothing is known.
+
+        ``options``: what a command needs besides the source's name, with a space in front. ``own_schema``: the command
+        that gives the source a schema of its own.
+        """
+        if not self.own_schema:
+            return self.next_step
+        if self.next_step.startswith(RENAME):
+            return f"if the file was moved: `{self.next_step}{options}`; if it is another one: `{own_schema}`"
+        return f"`{own_schema}`"
+
     @property
     def named(self) -> str:
         """The tables; their number first, and only some by name, where they are many."""
@@ -54,6 +68,8 @@ def causes(refusals: Iterable[Refused], schema: str) -> list[Cause]:
     for refusal in refusals:
         own = f"{schema}.{refusal.table}"
         cause = refusal.reason.replace(own, "each"), refusal.next_step.replace(own, "each"), refusal.own_schema
+        if refusal.next_step.startswith(RENAME):  # the same source has them all
+            cause = next((known for known in groups if known[1] == refusal.next_step), cause)
         groups.setdefault(cause, []).append(refusal)
     return [
         Cause((group[0].table,), group[0].reason, group[0].next_step, own_schema)
@@ -61,3 +77,12 @@ def causes(refusals: Iterable[Refused], schema: str) -> list[Cause]:
         else Cause(tuple(each.table for each in group), reason, step, own_schema)
         for (reason, step, own_schema), group in groups.items()
     ]
+
+
+def renamings(refusals: Iterable[Refused], options: str) -> list[str]:
+    """The commands that have a source take over what it had under another path, where that file is not there any more.
+
+    ``options``: as for :meth:`Cause.advice`.
+    """
+    steps = dict.fromkeys(each.next_step for each in refusals if each.next_step.startswith(RENAME))
+    return [f"{step}{options}  # if the file was moved" for step in steps]

@@ -96,12 +96,15 @@ class SupervisedSource:
         shared: Shared | None = None,
         fleet: Fleet | None = None,
         around: Callable[[], AroundReport] = AroundReport,
+        alone: Callable[[], bool] = lambda: False,
     ) -> None:
         """``schema``: returns the schema that is named for the source now, None: the task's; may raise ``MirrorError``.
         ``link``, ``shared``: as for :class:`Pipeline`.
 
         ``restarts``: start the source again when its file has changed, or when it could not begin. ``options``: what
         the command that starts it needs besides its name. ``around``: as for :class:`ControlServer`.
+        ``alone``: whether no other source is being mirrored: then the mirror ends with this one, and its error is told
+        once, at that end.
         """
         self.task = task
         self.pipeline: Pipeline | None = None
@@ -116,7 +119,7 @@ class SupervisedSource:
         self._faults, self._shared, self._fleet = faults, shared, fleet
         self._restarts = restarts
         self._options = options
-        self._around = around
+        self._around, self._alone = around, alone
         self._server: ControlServer | None = None
         self._guard = threading.Lock()
         self._stopping = False
@@ -247,7 +250,8 @@ class SupervisedSource:
             if pipeline.status.caught_up_at is not None:
                 # It has changed since it began, as it was followed.
                 seen, self._logged = _Stamps.of(self.task.database), ""
-            self._log(error)
+            if pipeline.bug is not None or not self._alone():
+                self._log(error)
             if isinstance(error, _FOR_GOOD):
                 return
             if time.monotonic() - begun > LONGEST_PAUSE:

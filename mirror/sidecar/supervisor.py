@@ -171,6 +171,7 @@ class Supervisor:
             shared=self._shared,
             fleet=None if settings.resume_only else self,
             around=self.around.report,
+            alone=lambda: not self.running,
         )
 
     # -- sources that come and go ------------------------------------------------------------------

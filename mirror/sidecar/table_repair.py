@@ -113,7 +113,7 @@ class TableRepairs:
         Replica and Postgres must be at one position. Raises ``SinkError``.
         """
         refused = sink.refusals
-        if refused.keys() - self._known:
+        if refused.keys() - self._known:  # `mirror up` tells them, with what can be done
             self._pause.reset()
             self._next = 0.0
         self._known = frozenset(refused)

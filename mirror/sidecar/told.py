@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from loguru import logger
@@ -19,7 +19,6 @@ from mirror.core.published import POSITION_FILE
 from mirror.core.rows import SchemaChange
 from mirror.core.status import STATUS_FILE, OutageReport, Phase, saved_report
 from mirror.core.words import counted
-from mirror.postgres.load import Progress
 from mirror.postgres.sink import Sink
 from mirror.sidecar.comparison import Comparison
 from mirror.sidecar.news import Held, News, Steps, added, compared, lasted, news, stands
@@ -53,8 +52,6 @@ class Told:
         self._gaps: list[int] = []
         """Keys of the gaps that are being healed."""
         self._copying, self._first = "", False
-        self._copied: dict[str, int] = {}
-        """Rows sent, by table."""
         self._began = self._began_copy = self._connected = 0.0
         self._had_session = False
         self._said: set[str] = set()
@@ -62,7 +59,8 @@ class Told:
 
     def _say(self, said: Sequence[News]) -> None:
         for each in said:
-            self._log.log(each.level, "{}: {}", self._name, each.text)
+            if each.text:
+                self._log.log(each.level, "{}: {}", self._name, each.text)
         if any(each.counts for each in said):
             self._status.events = added(self._status.events, said)
 
@@ -79,7 +77,7 @@ class Told:
         if self._task.resume_only:  # for a moment, beside a command that says what stands
             return
         rejects, widened = self._known
-        self._say(stands(self._held, self._steps, self._task.schema, rejects=rejects, widened=widened))
+        self._say(stands(self._held, self._steps, rejects=rejects, widened=widened))
 
     def looks(self, sink: Sink, changes: Sequence[SchemaChange] = (), *, definitions: bool = True) -> None:
         """Say what is new since the last look. To be called after each transaction.
@@ -90,8 +88,7 @@ class Told:
         before, self._held, moved = self._held, Held.of(sink), sink.moved
         if changes or moved or before != self._held:
             sink.moved = []
-            steps, schema = self._steps, self._task.schema
-            self._say(news(before, self._held, changes, moved, steps=steps, schema=schema, definitions=definitions))
+            self._say(news(before, self._held, changes, moved, steps=self._steps, definitions=definitions))
 
     # -- copies and comparisons --------------------------------------------------------------------
 
@@ -104,20 +101,10 @@ class Told:
             self._began_copy = time.monotonic()
         self._copying = reason
 
-    def counting(self, progress: Progress) -> Progress:
-        """Have a load's progress be counted, too."""
-        self._copied.clear()
-
-        def report(table: str, done: int, total: int | None) -> None:
-            self._copied[table] = done
-            progress(table, done, total)
-
-        return report
-
-    def has_copied(self, sink: Sink) -> None:
-        """It is equal."""
+    def has_copied(self, sink: Sink, sent: Mapping[str, int]) -> None:
+        """It is equal; ``sent``: rows, by table."""
         there = sink.mappings.keys() - sink.refusals.keys()
-        rows = sum(number for table, number in self._copied.items() if table in there) - sum(sink.rejects.values())
+        rows = sum(number for table, number in sent.items() if table in there) - sum(sink.rejects.values())
         cost = f"{counted(len(there), 'table')}, {counted(max(0, rows), 'row')}, {self._since(self._began_copy)}"
         self._log.info("{}: copied into Postgres: {}", self._name, cost)
         self._copying, self._gaps = "", []

@@ -51,7 +51,7 @@ def up(cli: CommandLine, **changes: Any) -> Iterator[str]:
     try:
         until(lambda: "Status page: " in log.read_text(), alive=lambda: process.poll() is None)
         assert cli.run("wait").code == 0, log.read_text()
-        yield next(line for line in log.read_text().splitlines() if "Status page" in line).split(": ", 1)[1]
+        yield next(line for line in log.read_text().splitlines() if "Status page" in line).partition("Status page: ")[2]
     finally:
         assert stop(process, signal.SIGTERM) == 0, log.read_text()
         assert "s3cret" not in log.read_text() and SECRET["MIRROR_WEBHOOK_SECRET"] not in log.read_text()

@@ -105,7 +105,7 @@ def test_no_table_yet(cli: CommandLine, folder: Path) -> None:
         assert cli.run("wait", source, "--timeout", LIMIT).code == 0
         assert "it has no table yet" in cli.run("status", source).out
         program.run("CREATE TABLE t(id INTEGER PRIMARY KEY)")
-        until(lambda: "1 tables in Postgres" in log.read_text(), alive=lambda: process.poll() is None)
+        until(lambda: "1 table in Postgres" in log.read_text(), alive=lambda: process.poll() is None)
         assert "no table yet" not in cli.run("status", source).out
 
 

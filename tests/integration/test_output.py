@@ -86,7 +86,7 @@ def test_every_command(cli: CommandLine, source: Path, dsn: str) -> None:
         connection.execute("CREATE TABLE taken(x int)")
     wide = {"COLUMNS": "300"}
     up = on_a_terminal(cli, "up", source, "--once")
-    assert f"{SOURCE}: 1 tables in Postgres" in up
+    assert f"{SOURCE}: 1 table in Postgres" in up
     assert f"{SOURCE}: Postgres refuses taken" in up
 
     doctor = cli.run("doctor", source, env=wide).out

@@ -180,13 +180,13 @@ def test_what_a_service_runs_mirrors(mac: Machine, linux: Machine, dsn: str, dat
     for command in (agent, unit):
         with Manager(mac.home / "notify") as manager:
             environment = {"HOME": "/nonexistent", "PATH": "/usr/bin:/bin", "NOTIFY_SOCKET": manager.name}
-            process = subprocess.Popen(command, env=environment, cwd="/", stdout=subprocess.PIPE, text=True)
+            process = subprocess.Popen(command, env=environment, cwd="/", stderr=subprocess.PIPE, text=True)
             try:
                 manager.hears("READY")
                 assert any(message.get("STATUS") == "following; lag under 1 s" for message in manager.messages)
             finally:
                 assert stop(process) == 0
-                said, _ = process.communicate()
+                _, said = process.communicate()
         assert f"Postgres: {dsn}" in said
         (mac.home / "notify").unlink()
     with psycopg.connect(dsn) as conn:

@@ -91,9 +91,9 @@ def test_two_files_with_a_table_of_one_name(cli: CommandLine, two: tuple[Path, P
     assert "pg_type" not in done.err and "duplicate" not in done.err
     [(owner,)] = sql(dsn, "SELECT v FROM public.t")
     first, second = sorted(two, key=lambda path: path.stem != owner)
-    line = done.err.splitlines()[-1]
-    assert line.startswith(f"mirror: {second.name}: Postgres refuses t: public.t ") and str(first) in line
-    step = line.partition(" -- ")[2]
+    line = done.err.splitlines()[-1].partition(" ERROR   ")[2]
+    assert line.startswith(f"{second.name}: none of its 1 table can be mirrored: t: public.t ") and str(first) in line
+    step = line.partition(" -- ")[2].strip("`")
     assert step == f"mirror up {second} --state-dir '{folder / 'my state'}' --schema {second.stem}"
 
     # Everybody gives this step; nobody says --repair, which would not help.
@@ -288,7 +288,7 @@ def test_whoever_makes_it_may_end_between_two_questions(
 
         monkeypatch.setattr(target, "statement", ending)
         with conn.transaction():
-            target.require_free(conn, "public", "t")
+            target.require_free(conn, 1, "public", "t")
 
 
 def test_agents_share_what_both_make_at_once(sinks: tuple[Sink, Sink], empty: Path, dsn: str) -> None:

@@ -51,8 +51,8 @@ def serving(cli: CommandLine, *arguments: object) -> Iterator[Client]:
         process = cli.start("up", *arguments, stdout=out, stderr=out)
     try:
         until(lambda: "Status page: " in log.read_text(), alive=lambda: process.poll() is None)
-        (line,) = [line for line in log.read_text().splitlines() if line.startswith("Status page: ")]
-        yield Client(line.removeprefix("Status page: "))
+        (line,) = [line for line in log.read_text().splitlines() if "Status page: " in line]
+        yield Client(line.partition("Status page: ")[2])
     finally:
         assert stop(process, signal.SIGTERM) == 0, log.read_text()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,10 @@ _FOREIGN = ("PG_URL", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONPATH")
 _FOREIGN_PREFIXES = ("ARGENT_", "CLAWDBOT_", "MIRROR_")
 
 
+#: A record of the log where stderr is no terminal: its level, and what it says.
+_RECORD = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR) +(.*)")
+
+
 class Done(NamedTuple):
     """How a command ended."""
 
@@ -38,12 +43,20 @@ class Done(NamedTuple):
 
     @property
     def error(self) -> str:
-        """The one line on stderr of a command that failed as promised: exit code 2, no traceback."""
+        """The one line on stderr of a command that failed as promised: exit code 2, no traceback.
+
+        Of `mirror up`, which logs: the one record of an error, without its time.
+        """
         assert self.code == 2, self
         assert "Traceback" not in self.err, self.err
-        (line,) = self.err.splitlines()
+        lines = self.err.splitlines()
+        if lines and (logged := [_RECORD.fullmatch(line) for line in lines])[-1] is not None:
+            assert all(logged), lines
+            (line,) = (found[2] for found in logged if found is not None and found[1] == "ERROR")
+            return line
+        (line,) = lines
         assert line.startswith("mirror: "), line
-        return line
+        return line.removeprefix("mirror: ")
 
 
 @dataclass

@@ -27,6 +27,7 @@ from mirror.core.config.log_settings import LogSettings
 from mirror.core.errors import SinkError, SourceError
 from mirror.core.redaction import remember_secret
 from mirror.core.status import Phase, ProgressReport, StatusReport
+from mirror.hook.child import _said
 from mirror.sidecar import periodic
 from mirror.sidecar.periodic import PeriodicLine, line_of, short
 from mirror.sidecar.status import SourceStatus
@@ -40,6 +41,7 @@ def a_log_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is configured for the process is as before afterwards."""
     monkeypatch.setattr(logs, "_limits", Limits())
     monkeypatch.setattr(logs, "_settings", LogSettings())
+    monkeypatch.setattr(logs, "_logs", False)
     root, hooks = logging.getLogger(), (threading.excepthook, sys.unraisablehook)
     handlers, level = root.handlers[:], root.level
     remember_secret(SECRET)
@@ -282,14 +284,24 @@ def test_libraries_that_repeat_are_limited_by_their_own_lines() -> None:
     assert len(out.getvalue().splitlines()) == MOST + 1
 
 
-def test_what_is_said_to_people_is_in_a_log_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_said_to_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr alone; where that is no terminal, and the command logs, in the form of the log."""
     error = SourceError("follow", "/a.db", "gone", next_step="put it back")
     start_log()
-    announce(f"Postgres: host=h password={SECRET}")
     complain(f"{error} {SECRET}", error)
+    assert capsys.readouterr() == ("", "mirror: follow (/a.db): gone -- put it back hidden\n")
+    start_log(LogSettings())
+    announce(f"Postgres: host=h password={SECRET}")
+    announce("a.db: refused", bad=True)
+    complain(str(error), error)
     out, err = capsys.readouterr()
-    assert out == "Postgres: host=h password=hidden\n"
-    assert err == "mirror: follow (/a.db): gone -- put it back hidden\n"
+    found = [line.split(maxsplit=2) for line in err.splitlines()]
+    assert out == "" and all(RFC3339.fullmatch(at) for at, _, _ in found)
+    assert [(level, message) for _, level, message in found] == [
+        ("INFO", "Postgres: host=h password=hidden"),
+        ("WARNING", "a.db: refused"),
+        ("ERROR", "follow (/a.db): gone -- put it back"),
+    ]
     start_log(LogSettings("json"))
     announce("Postgres: host=h")
     complain(str(error), error)
@@ -297,6 +309,36 @@ def test_what_is_said_to_people_is_in_a_log_for_machines(capsys: pytest.CaptureF
     told, failed = (json.loads(line) for line in err.splitlines())
     assert out == "" and told["message"] == "Postgres: host=h" and told["level"] == "info"
     assert (failed["level"], failed["code"], failed["next_step"]) == ("error", "source", "put it back")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_program_gets_what_its_sidecar_said_last(form: str) -> None:
+    out = logged(form)
+    logger.error("follow (/a.db): gone -- put it back")
+    assert _said(out.getvalue().strip()) == "follow (/a.db): gone -- put it back"
+    assert _said("not of the log") == "not of the log"
+
+
+def test_quiet_is_warnings_and_errors_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    start_log(LogSettings(level="warning"))
+    announce("a.db: 5 tables in Postgres")
+    announce("a.db: refused", bad=True)
+    logger.info("nothing that matters")
+    complain("failed")
+    assert [line.split(maxsplit=2)[2] for line in capsys.readouterr().err.splitlines()] == ["a.db: refused", "failed"]
+
+
+def test_lines_on_a_terminal_are_broken_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a command in back-ticks is not broken at all."""
+    command = "`mirror rename /a/long/path/of/a/database.db /another/long/path.db --state-dir 'my state'`"
+    monkeypatch.setenv("COLUMNS", "60")
+    shown: list[str] = []
+    log_to(shown.append)
+    logger.warning("a.db: it belongs to another source, which is not there any more: {}; or to a third one", command)
+    lines = "".join(shown).splitlines()
+    assert [line for line in lines if len(line) > 60] == [f"  {command};"]
+    assert lines[0].endswith("a.db: it belongs to another source,") and lines[-1] == "  or to a third one"
+    assert " ".join(line.strip() for line in lines).count("which is not there any more:") == 1
 
 
 # -- the line that repeats -----------------------------------------------------------------------------
@@ -325,9 +367,12 @@ def test_the_line_of_one_source() -> None:
 
 
 def test_the_line_of_a_copy_says_how_far_it_is() -> None:
-    progress = ProgressReport(what="notes", done=4500, total=300_000)
+    progress = ProgressReport(what="notes", done=4500, total=300_000, table=2, tables=5)
     text = line_of([report(phase=Phase.SNAPSHOT, lag_seconds=None, progress=progress)], [], {}, 300.0).text
-    assert "a.db: snapshot; lag unknown;" in text and "; notes: 4,500 of 300,000 rows; next: nothing" in text
+    assert (
+        "a.db: snapshot; lag unknown;" in text
+        and "; notes: 4,500 of 300,000 rows (table 2 of 5); next: nothing" in text
+    )
 
 
 def test_many_sources_are_one_line() -> None:
@@ -337,7 +382,7 @@ def test_many_sources_are_one_line() -> None:
     line = line_of(reports, [("late.db", SourceError("begin", "late.db", "locked", next_step="stop it"))], {}, 300.0)
     assert line.text == (
         "500 sources: 498 following, 1 waiting, 1 could not begin; worst lag 3.2 s (bad.db); 5,988 commits,"
-        " 169,660 rows in 5 min; 1 rejects; bad.db: refused; next: bad.db: mend it (and 1 more: `mirror status`)"
+        " 169,660 rows in 5 min; 1 reject; bad.db: refused; next: bad.db: mend it (and 1 more: `mirror status`)"
     )
     assert "source" not in line.fields and line.fields["lag_seconds"] == 3.2
 
@@ -361,6 +406,7 @@ class _Fleet:
         self.status = SourceStatus("/data/a.db", "public")
         self.pipelines: list[Any] = [self]
         self.not_begun: list[Any] = []
+        self.running = True
 
 
 class _Told:

@@ -453,7 +453,7 @@ def test_a_comparison_keeps_the_pages_that_differ(mirror: Mirror) -> None:
     """After a gap: only those pages are kept, readable like spooled ones, also by a later start."""
     now = FIRST | {2: page(2, 50), 7: page(7, 50)}
     data = b"".join(now.values())
-    found = rediff(lambda at, amount: data[at : at + amount], mirror.shadow, 512, mirror.folder, 4, lambda: None)
+    found = rediff(lambda at, amount: data[at : at + amount], mirror.shadow, 512, mirror.folder, 4, lambda done: None)
     assert {pgno: mirror.images.read(image, 512) for pgno, image in found.items()} == {2: now[2], 7: now[7]}
     assert read_rediff(mirror.folder, 4, 512) == found
     assert read_rediff(mirror.folder, 5, 512) is None
