@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from loguru import logger
 
+from mirror.core.commands import complete
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
 from mirror.core.errors import ConfigError, MirrorError, OthersWroteError
 from mirror.core.folders import known_sources, source_folder
@@ -148,12 +149,24 @@ def _with_settings(command: Callable[..., Any], load: Callable[..., Any]) -> Cal
         if schema == "":
             raise ConfigError("name the schema", "--schema", "it is empty", next_step="name one, or leave it out")
         given = os.environ.pop(GIVEN_POSTGRES, postgres)
-        command(settings=load(sources, given, state_dir, schema, config), debug=debug, **own)
+        settings = load(sources, given, state_dir, schema, config)
+        try:
+            command(settings=settings, debug=debug, **own)
+        except MirrorError as error:
+            if isinstance(settings, Settings):
+                complete(error, source_of(error.place, settings), settings.options)
+            raise
 
     made: Callable[..., Any] = with_settings
     for option in reversed(_OPTIONS):
         made = option(made)
     return made
+
+
+def source_of(place: str, settings: Settings) -> str:
+    """The source that an error at this place is about, or the only one of the command; empty: all are meant."""
+    sources = [str(source) for source in settings.sources or known_sources(settings.state_dir)]
+    return place if place in sources else sources[0] if len(sources) == 1 else ""
 
 
 def schema_of(settings: Settings, source: Path) -> str:

@@ -189,7 +189,7 @@ class Rehearsal:
             return None
 
     def _judge_live(self, live: Live) -> None:
-        from mirror.cli.moves import _OF_WRITES, _SEEN_TO
+        from mirror.cli.opened import OF_WRITES, SEEN_TO
 
         settings = self._settings
         verdict = judge(
@@ -198,7 +198,7 @@ class Rehearsal:
             source_folder(settings.state_dir, live.path),
             self._dsn,
             live.schema,
-            {*self._acknowledged, *_SEEN_TO, *_OF_WRITES},
+            {*self._acknowledged, *SEEN_TO, *OF_WRITES},
             settings.options,
         )
         wrong = [rail for rail in verdict.rails if not rail.passed]
@@ -337,7 +337,8 @@ class Rehearsal:
 
     def _move(self, place: Place, clone: Settings, *, back: bool) -> bool:
         """Move the clone by one phase; False: that failed, and is among the problems."""
-        from mirror.cli.moves import _carry_out, _opened
+        from mirror.cli.moves import _carry_out
+        from mirror.cli.opened import opened
 
         failed: list[str] = []
 
@@ -350,7 +351,7 @@ class Rehearsal:
                 self._note(event, step.words, detail)
 
         try:
-            with _opened(place.database, self._dsn, clone, self._acknowledged) as move:
+            with opened(place.database, self._dsn, clone, self._acknowledged) as move:
                 move.judge = lambda _: self._rails(place, clone)
                 number = _carry_out(move, say, back=back, final=False)
         except _GapsError:
@@ -365,10 +366,10 @@ class Rehearsal:
 
     def _rails(self, place: Place, clone: Settings) -> str:
         """As the command judges, but only what is about the data, and is not known of the source already."""
-        from mirror.cli.moves import _OF_WRITES, _SEEN_TO
+        from mirror.cli.opened import OF_WRITES, SEEN_TO
 
         source = place.database
-        known = {*self._acknowledged, *_SEEN_TO, *_OF_WRITES}
+        known = {*self._acknowledged, *SEEN_TO, *OF_WRITES}
         folder = source_folder(clone.state_dir, source)
         verdict = judge(source, measured_status_of(source, clone), folder, self._dsn, place.schema, known, "")
         told = {problem.what for problem in self._outcome.problems}

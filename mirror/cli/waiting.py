@@ -80,7 +80,10 @@ class Terminal:
         folder = source_folder(settings.state_dir, self.source)
         with (
             connect(self.dsn, autocommit=False) as connection,
-            gate_of(self.source, self.dsn, settings.state_dir, schema, settings.options, settings.rules) as gate,
+            # None of its own: this command waits for hours, and would keep another mirror from starting.
+            gate_of(
+                self.source, self.dsn, settings.state_dir, schema, settings.options, settings.rules, start=False
+            ) as gate,
             closing(ParityLock(folder)) as lock,
         ):
             lock.take(wait=True)

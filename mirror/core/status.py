@@ -20,6 +20,8 @@ from mirror.core.errors import WayBackLostError
 
 #: Version of :class:`StatusReport` and of the JSON that ``mirror status --json`` prints.
 STATUS_VERSION = 1
+#: Minutes over which the worst lag is reported.
+LAG_MINUTES = 5
 #: The file in a source's folder in which its mirror saves its last report.
 STATUS_FILE = "status.json"
 
@@ -279,6 +281,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     next_steps: Annotated[list[str], Meta(description="what a person can do, the most useful first")] = []
+    worst_lag_at: Annotated[float | None, Meta(description="when the worst lag of the last five minutes was")] = None
+    worst_lag_why: Annotated[str, Meta(description="what held the mirror up then; empty: nothing that it knows")] = ""
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):

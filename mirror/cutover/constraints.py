@@ -107,13 +107,13 @@ def _add(found: Readiness, code: Code, name: str, rail: Rail, *, made: bool) -> 
     missing = f"{len(rail.missing):,} of {rail.total:,} are not in Postgres: "
     found.statements += rail.statements
     if not passed and rail.makeable and not made:
-        step = "`mirror cutover advance` makes them at the switch: "
+        step = "the move to phase 3 makes them at the switch: "
         found.add_note(code, name, (missing, rail.missing, ", "), step=(step, rail.statements, "; "))
         return
     first = ["change the rows in the source, and plan again"] if rail.broken else []
     if rail.unmade:
         first.append(f"where no statement makes one ({rail.unmade:,}), the programs that write have to see to it")
-    last = f"if that is planned, or programs only read, add --acknowledge '{name}'"
+    last = f"if that is planned, or programs only read, {found.plan_with(name)}"
     found.add_many(
         code,
         name,

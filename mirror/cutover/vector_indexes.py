@@ -92,8 +92,8 @@ def judge(found: Readiness, connection: psycopg.Connection[Any], targets: Iterab
 
 def _step(found: Readiness) -> str:
     return (
-        f"search, which warms them, until they are: {found.command('cutover plan')}; `mirror cutover advance` does so. "
-        f"What is larger than shared_buffers never is: enlarge that, or add --acknowledge '{NAME}'"
+        f"search, which warms them, until they are: {found.step('cutover plan', found.acknowledging())}; a move does"
+        f" so, too. What is larger than shared_buffers never is: enlarge that, or {found.plan_with(NAME)}"
     )
 
 

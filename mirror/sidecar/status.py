@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import InitVar, asdict, dataclass, field, fields
 from datetime import datetime
@@ -44,6 +43,7 @@ from mirror.core.status import (
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Profile, Table
 from mirror.core.virtual import left_out
 from mirror.postgres.profiles.generic import column_type
+from mirror.sidecar.lags import Lags
 from mirror.sidecar.read_tally import ReadTally
 from mirror.sidecar.recent_load import RecentLoad
 from mirror.sidecar.refused import causes
@@ -58,8 +58,6 @@ if TYPE_CHECKING:
     from mirror.sidecar.source_folder import FeedOfSource
     from mirror.sqlite.decode.schema import Schema
 
-#: Minutes over which the worst lag is reported.
-LAG_MINUTES = 5
 #: Seconds between two looks at what only programs write to Postgres.
 LOOK_SECONDS = 2.0
 #: The share of the loop's time that these looks may take, where one takes long.
@@ -159,8 +157,7 @@ class SourceStatus:
         self._schema: Schema | None = None
         self._begun: list[RuleReport] = []
         self._overrides: Mapping[str, Mapping[str, ColumnType]] | None = None
-        #: For each of the last seconds in which something was applied: the second, the worst lag, transactions.
-        self._lags: deque[tuple[int, float, int]] = deque(maxlen=LAG_MINUTES * 60)
+        self.lags = Lags()
         self.load = RecentLoad()
         self.reads = ReadTally()
 
@@ -173,18 +170,11 @@ class SourceStatus:
     def is_at(self, position: Position) -> None:
         """Postgres has this position."""
         if str(position.lsn) != self.applied and self.phase is Phase.FOLLOWING:
-            self._lagged(time.time(), position.committed_at)
+            self.lags.add(time.time(), position.committed_at)
         self.applied, self.committed_at = str(position.lsn), position.committed_at
         if self.behind_since is not None:
             # What is not applied yet was committed after what just was.
             self.behind_since = max(self.behind_since, position.committed_at)
-
-    def _lagged(self, now: float, committed_at: float) -> None:
-        second, lag, number = int(now), now - committed_at, 1
-        if self._lags and self._lags[-1][0] == second:
-            _, worst, before = self._lags.pop()
-            lag, number = max(lag, worst), before + 1
-        self._lags.append((second, lag, number))
 
     def has_applied(self, commits: int, results: Collection[TableResult], *, compared: bool) -> None:
         """A transaction in Postgres has applied so many commits; ``compared``: as a comparison of pages found them."""
@@ -196,7 +186,7 @@ class SourceStatus:
 
     def history(self) -> list[tuple[int, float, int]]:
         """The seconds in which something was applied, oldest first: Unix time, worst lag in seconds, transactions."""
-        return list(self._lags)
+        return self.lags.history()
 
     def shows(self, replica: Replica, sink: Sink, profile: Profile, rules: Rules) -> None:
         """What is mirrored now, how far, and what is not."""
@@ -311,9 +301,10 @@ class SourceStatus:
         why, self.behind_since = (held_up, None) if behind is None else behind
         if why is None:
             if self.caught_up_at is None:
-                self._lags.clear()  # of what was committed before it could follow
+                self.lags.clear()  # of what was committed before it could follow
             self.phase, self.caught_up_at = Phase.FOLLOWING, time.time()
             self.last_error = self.error = None
+            self.lags.goes_on()
             return
         if behind is not None and why != self.last_error:
             logger.warning("{}: {}", Path(self.source).name, why)
@@ -352,6 +343,7 @@ class SourceStatus:
             self.phase = Phase.WAITING  # no more following, so that it is not published as followed
             return
         self._set_error(Phase.WAITING, error)
+        self.lags.is_interrupted(error)
         self.interruptions += 1
 
     def has_failed(self, error: MirrorError) -> None:
@@ -396,13 +388,14 @@ class SourceStatus:
         """The state now, with the figures that depend on the clock."""
         now = time.time()
         lag = self._lag(now)
-        recent = [lag for at, lag, _ in self.history() if now - at < LAG_MINUTES * 60]
-        worst = max([*recent, lag]) if lag is not None and self.caught_up_at is not None else None
+        worst = self.lags.worst(now, lag) if lag is not None and self.caught_up_at is not None else None
         report = StatusReport(
             **{field.name: getattr(self, field.name) for field in fields(self)},
             lag_seconds=lag,
             freshness_seconds=round(now - self.committed_at, 3) if self.committed_at else None,
-            worst_lag_seconds=None if worst is None else round(worst, 3),
+            worst_lag_seconds=None if worst is None else worst.seconds,
+            worst_lag_at=None if worst is None else round(worst.at, 3),
+            worst_lag_why="" if worst is None else worst.why,
             reads=self.reads.answers(),
             shadow_reads=self.reads.shadows(),
             changes=None if self._feed is None else self._feed.report(),
