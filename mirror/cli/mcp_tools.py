@@ -172,7 +172,7 @@ TOOLS: Mapping[str, Tool] = {
 #: What is left out of the answers, by the tool and the path to it: contents of rows.
 _CONTENTS = {
     "parity": (("reports", "tables", "examples"), ("source_value", "target_value")),
-    "rejects": (("rejects",), ("row",)),
+    "rejects": (("rejects",), ("row", "statement")),
 }
 
 

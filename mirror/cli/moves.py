@@ -280,7 +280,15 @@ def _described(move: Move) -> dict[str, Any]:
         "strays": way.strays,
         "rejects": 0 if phase.sealed_at is None else way.rejects,
         "configuration": flags.disagreement(move.settings, move.configured(phase.number)),
-        "log": [dict(zip(("at", "step", "event", "detail"), row, strict=True)) for row in rows],
+        "log": [
+            {
+                "at": at,
+                "step": step,
+                "event": event,
+                "detail": completed(detail, str(move.source), move.settings.options),
+            }
+            for at, step, event, detail in rows
+        ],
         "next_steps": _steps_now(move, phase),
     }
 
@@ -326,7 +334,7 @@ def _move(
                         print_line(console, f"{'→ ' if step.final else '  '}{step.words}")
                     continue
                 with SlowSteps(source.name, _how_far(move)) as slow:
-                    say = _say(events, None if as_json else console, slow)
+                    say = _say(move, events, None if as_json else console, slow)
                     number = _carry_out(move, say, back=back, final=final)
                 move.read()
                 steps = _next_steps(move, acknowledged)
@@ -346,11 +354,14 @@ def _how_far(move: Move) -> Callable[[], str]:
 
 
 def _say(
-    events: list[dict[str, str]], console: Console | None, slow: SlowSteps
+    move: Move, events: list[dict[str, str]], console: Console | None, slow: SlowSteps
 ) -> Callable[[Step[Move], Event, str], None]:
     """What is told of each event of a step; ``console``: None for a script, which gets all at the end."""
 
+    source, options = str(move.source), move.settings.options
+
     def say(step: Step[Move], event: Event, detail: str) -> None:
+        detail = completed(detail, source, options)
         events.append({"step": step.words, "event": event, "detail": detail})
         if event == "begun":
             if step.name != WAIT.name:  # it says itself what it waits for

@@ -49,6 +49,5 @@ def completed(text: str, source: str, options: str) -> str:
 
 
 def complete(error: MirrorError, source: str, options: str) -> None:
-    """Complete the commands that an error names."""
-    error.detail = completed(error.detail, source, options)
+    """Complete the commands that the next step of an error names."""
     error.next_step = completed(error.next_step, source, options)

@@ -181,7 +181,7 @@ def test_a_guard_rail_that_does_not_hold(folder: Path, world: World) -> None:
         reason = until(lambda: world.status()["waiting"]["reason"], alive=lambda: process.poll() is None)
         assert "mirror" in reason
         error = world.cli.run("cutover", "go").error
-        assert "it cannot yet" in error and "call `mirror cutover go` again" in error
+        assert "it cannot yet" in error and f"`mirror cutover go {world.database}` again" in error
         with world.cli.up(world.database):
             assert world.go(process)[0] == 0
             assert world.status()["phase"] == 2

@@ -124,7 +124,7 @@ def test_there_and_back_on_a_clone(cli: CommandLine, writer: Writer, database: P
         for pause in (found["to_postgres"], found["to_sqlite"]):
             assert 0 < pause["p50_ms"] <= pause["p99_ms"] <= pause["worst_ms"]
         assert found["load"]["recorded"] and found["calls"] > 0
-        assert found["parity"]["forward"].startswith("equal") and "were compared" in found["parity"]["back"]
+        assert found["parity"]["forward"].startswith("equal") and "compared" in found["parity"]["back"]
         # No trace, and the source is as it was.
         assert files(cli.state_dir) == on_disk
         assert everything(dsn) == before
