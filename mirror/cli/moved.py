@@ -11,6 +11,7 @@ from mirror.core.agreement import Agreement
 from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError, NotRunningError, UnknownSourceError, WayBackLostError
 from mirror.core.folders import source_folder
+from mirror.core.words import counted
 from mirror.cutover.going_back import patiently
 from mirror.parity.report import ParityReport
 from mirror.postgres import phase
@@ -120,7 +121,7 @@ def _asking(what: str, source: Path, dsn: str, schema: str) -> Iterator[tuple[Se
 
 
 def _said(found: Agreement, differ: int) -> str:
-    rows = f"it was moved to Postgres, so the file is compared with it: {found.rows:,} rows"
+    rows = f"it was moved to Postgres, so the file is compared with it: {counted(found.rows, 'row')}"
     if not differ:
         return rows
     parts = [

@@ -20,6 +20,7 @@ from mirror.core.errors import ControlError, MirrorError, NotRunningError, Seale
 from mirror.core.folders import source_folder
 from mirror.core.recorded_load import RecordedLoad
 from mirror.core.status import Phase
+from mirror.core.words import counted
 from mirror.cutover.move import Move
 from mirror.cutover.rails import plan as judge
 from mirror.cutover.rehearsal.clone import copy, require_room
@@ -233,7 +234,9 @@ class Rehearsal:
             elif time.monotonic() - (waits := waits or time.monotonic()) > _PATIENCE_SECONDS:
                 raise StateError("rehearse a move", "the clone's mirror", status.last_error or "it waits")
             time.sleep(0.05)
-        self._note("done", "mirror the clone", f"{status.tables:,} tables in {time.monotonic() - begun:,.1f} s")
+        self._note(
+            "done", "mirror the clone", f"{counted(status.tables, 'table')} in {time.monotonic() - begun:,.1f} s"
+        )
 
     def _rehearse(self, place: Place, clone: Settings, live: Live, recorded: RecordedLoad | None) -> None:
         outcome = self._outcome
@@ -287,7 +290,7 @@ class Rehearsal:
         except (ValueError, KeyError) as error:
             raise StateError("compare the clone", str(place.database), place.last_words()) from error
         self._outcome.rows = int(report["rows"])
-        headline = f"{report['verdict']}: {len(report['tables']):,} tables, {report['rows']:,} rows"
+        headline = f"{report['verdict']}: {counted(len(report['tables']), 'table')}, {counted(report['rows'], 'row')}"
         if wrong := [table["table"] for table in report["tables"] if table["status"] != "equal"]:
             headline += f"; not {', '.join(wrong)}"
             examples = [(table["table"], each) for table in report["tables"] for each in table["examples"]]

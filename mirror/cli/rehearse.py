@@ -15,6 +15,7 @@ from mirror.cli.cutover import _acknowledge, cutover
 from mirror.cli.options import common, help_end, json_option, postgres_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
 from mirror.core.config.settings import Settings
+from mirror.core.words import counted
 
 if TYPE_CHECKING:
     from mirror.cli.rehearsal import Outcome
@@ -98,7 +99,7 @@ def _render(outcome: Outcome, console: Console) -> None:
 
 
 def _sentence(outcome: Outcome) -> str:
-    rest = f"{outcome.rows:,} rows, at {outcome.rate:,.0f} commits/s"
+    rest = f"{counted(outcome.rows, 'row')}, at {outcome.rate:,.0f} commits/s"
     if outcome.there is None:
         return f"no pause was measured; {rest}"
     there = f"the pause {'would be' if outcome.moved else 'before it failed was'} {_short(outcome.there)}"

@@ -19,6 +19,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from mirror.core.checks import Code
 from mirror.core.errors import SourceError
+from mirror.core.words import counted
 from mirror.cutover.foreign_keys import ForeignKeys
 from mirror.cutover.held import Held, Place, Rail
 from mirror.cutover.readiness import Readiness
@@ -178,7 +179,7 @@ def _count_nulls(place: Place, rail: Rail, held: Held, loose: Sequence[tuple[str
     for (source, name), nulls in zip(loose, row or (), strict=True):
         label = f"{held.name}.{source}"
         if nulls:
-            rail.broken.append(f"{label}: {nulls:,} rows have NULL")
+            rail.broken.append(f"{label}: NULL in {counted(nulls, 'row')}")
             rail.cannot(label, "these rows come first")
         else:
             rail.make(label)

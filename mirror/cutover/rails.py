@@ -292,11 +292,11 @@ def _find_breaches(
         pairs = zip(wanted.columns, wanted.referred_columns, strict=True)
         joined = [SQL("r.{} = t.{}").format(Identifier(theirs), Identifier(ours)) for ours, theirs in pairs]
         found_rows = rows_without(connection, table, keys, owned, Identifier(schema, wanted.referred), joined)
-        what = f"orphans of {wanted.referred}"
+        what = counted(found_rows.count, "orphan") + f" of {wanted.referred}"
     else:
         found_rows = repeated(connection, table, keys, owned)
-        what = "taken more than once"
-    figure = f"{found_rows.count:,} {what} in {wanted.table}: {found_rows.named}" if found_rows else "no row breaks it"
+        what = f"{found_rows.count:,} taken more than once"
+    figure = f"{what} in {wanted.table}: {found_rows.named}" if found_rows else "no row breaks it"
     step = "change the rows in the source, or leave this constraint out"
     found.add(Code.CONSTRAINT, wanted.name, not found_rows, figure, step)
 

@@ -89,7 +89,7 @@ def test_step_by_step(cli: CommandLine, folder: Path, store: Writer, dsn: str) -
         rails = plan(cli, path, "--acknowledge", "backups")
         assert failing(rails) == {"category_items_category_fkey", "live_memory_candidates_fact_key"}
         assert (
-            "1 orphans of memory_categories in category_items: nowhere"
+            "1 orphan of memory_categories in category_items: nowhere"
             in rails["category_items_category_fkey"]["figure"]
         )
         with psycopg.connect(dsn) as connection:

@@ -78,7 +78,7 @@ def test_statistics(cli: CommandLine, postgres: Connection) -> None:
     coloured = cli.run("cutover", "plan", *known, env={"FORCE_COLOR": "1"})
     assert last_line(coloured) == (1, "CUTOVER_READY=NO")
     postgres.execute(rail["next_step"])
-    assert plan(cli)["statistics"]["figure"] == "2 tables have them, or need none"
+    assert plan(cli)["statistics"]["figure"] == "2 tables with them, or too small to need them"
     assert last_line(cli.run("cutover", "plan", *known)) == (0, "CUTOVER_READY=YES")
     # VACUUM counts the rows of a table, and says nothing of what is in them.
     postgres.execute("CREATE TABLE copy AS SELECT * FROM notes; DROP TABLE notes CASCADE")

@@ -194,7 +194,8 @@ def strays(tour: Tour, process: Launched) -> None:
 
 def test_what_counts_as_a_step() -> None:
     said = (
-        "• what `mirror cutover advance` makes\n  next: look: `mirror status '/a b.db' --schema s`; or `mirror parity`\n"
+        "• what `mirror cutover advance` makes\n"
+        "  next: look: `mirror status '/a b.db' --schema s`; or `mirror parity`\n"
         "Next: mirror up /a.db  # and wait\nmirror: wait (/a.db): late -- see `mirror status`\n`mirror up /c.db`"
     )
     assert commands_in(said) == [
