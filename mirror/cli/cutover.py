@@ -17,7 +17,7 @@ from mirror.core.config.settings import Settings
 from mirror.core.folders import source_folder
 from mirror.core.status import Phase
 from mirror.core.words import counted
-from mirror.cutover.onward import onward
+from mirror.cutover.onward import FINALIZED, onward
 from mirror.cutover.rails import ACKNOWLEDGED
 from mirror.cutover.rails import plan as judge
 from mirror.cutover.readiness import Readiness
@@ -77,7 +77,7 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
             if status.phase is Phase.SILENT:
                 click.secho(f"mirror: {status.last_error}", fg="red", err=True)
             verdict = judge(source, status, folder, dsn, schema, acknowledged, settings.options, settings.sequences)
-            if verdict.reached:
+            if verdict.reached and verdict.phase < 3:
                 judge_server(verdict, settings)
                 judge_adapters(verdict, source, settings, dsn, schema)
             verdicts.append(verdict)
@@ -127,8 +127,10 @@ def _render(verdict: Readiness, name: str, console: Console) -> None:
                 print_line(console, _MARKS[level], f" {rail.name}: {figure}")
                 if next_step:
                     print_line(console, f"  next: {next_step}", style="yellow")
-    if verdict.ready:
-        for step in _next_steps(verdict):
+    if verdict.finalized:
+        print_line(console, f"Next: {FINALIZED}")
+    elif verdict.ready or verdict.phase == 3:
+        for step in onward(verdict.phase, verdict.source, verdict.options, verdict.acknowledging()):
             print_line(console, f"Next: {step}")
     else:
         again = verdict.command("cutover plan", verdict.acknowledging())

@@ -280,15 +280,8 @@ def _described(move: Move) -> dict[str, Any]:
         "strays": way.strays,
         "rejects": 0 if phase.sealed_at is None else way.rejects,
         "configuration": flags.disagreement(move.settings, move.configured(phase.number)),
-        "log": [
-            {
-                "at": at,
-                "step": step,
-                "event": event,
-                "detail": completed(detail, str(move.source), move.settings.options),
-            }
-            for at, step, event, detail in rows
-        ],
+        # As they were said then: what they name as a way back need not be one any more.
+        "log": [dict(zip(("at", "step", "event", "detail"), row, strict=True)) for row in rows],
         "next_steps": _steps_now(move, phase),
     }
 

@@ -86,6 +86,9 @@ def plan(
             _check_postgres(found, connection, source, schema, presets)
     except MirrorError as error:
         found.add(Code.POSTGRES, "Postgres", False, str(error), error.next_step or "repair it, and plan again")
+    if found.phase == 3:  # what else there is to say is about a move that was made
+        found.rails, found.statements = [rail for rail in found.rails if rail.code is Code.PHASE], []
+        return found
     _judge_parity(found, folder, forms)
     known = "backups" in acknowledged
     figure = "acknowledged" if known else "not acknowledged"
@@ -259,10 +262,10 @@ def _judge_phase(found: Readiness, connection: psycopg.Connection[Any], source: 
     ).fetchone()
     if row is None:
         return
-    found.phase, finalized = row
+    found.phase, found.finalized = row
     if found.phase == 3:
-        figure = "3: programs use Postgres alone" + (", and the move was finalized" if finalized else "")
-        step = "nothing is left to do" if finalized else f"{found.step('cutover finalize')} ends the way back"
+        figure = "3: programs use Postgres alone" + (", and the move was finalized" if found.finalized else "")
+        step = "nothing is left to do" if found.finalized else f"{found.step('cutover finalize')} ends the way back"
         found.add(Code.PHASE, "phase", False, figure, step)
 
 

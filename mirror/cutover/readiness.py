@@ -29,6 +29,7 @@ class Readiness:
     """What makes in Postgres what guard rails miss there; they run in this order."""
     phase: int = 1
     """Where the source is: 1, 2 or 3."""
+    finalized: bool = False
     short: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By guard rail, where it names many things: its figure and its next step with only some of them."""
 

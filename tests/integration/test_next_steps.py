@@ -22,7 +22,10 @@ from tests.support.waiting import until
 #: Steps that change where the source is, or that run on: the tour pastes these when their turn has come.
 MOVES = ("up", "cutover advance", "cutover rollback", "cutover finalize", "cutover rehearse", "cutover go")
 #: What a person looks at in each phase.
-LOOKS = ("status", "cutover plan", "cutover status", "rejects list", "cutover strays", "differences list")
+LOOKS = ("status", "cutover plan", "cutover status", "rejects list")
+#: The same for scripts, and in which phases it is looked at, too.
+LOOKS_OF_SCRIPTS = tuple(f"{what} --json" for what in LOOKS)
+FOR_SCRIPTS = ("no mirror yet", "never compared", "rejects", "ready", "strays", "finalized")
 #: By what the person gives: the options.
 GIVEN = {
     "state directory": ["--state-dir", "{folder}/my state", "--postgres", "{dsn}"],
@@ -46,7 +49,7 @@ class Tour:
         self.named = []
         for done in (*outputs, *(self.shell.typed(what, self.source) for what in LOOKS)):
             self.named += [step for step in self.shell.steps(done) if step not in self.named]
-        for what in ("status --json", "cutover plan --json", "cutover status --json", "rejects list --json"):
+        for what in LOOKS_OF_SCRIPTS if phase in FOR_SCRIPTS else ():
             found = self.shell.steps(self.shell.typed(what, self.source))
             self.named += [step for step in found if step not in self.named]
         for step in self.named:
@@ -113,14 +116,15 @@ def test_a_tour(tour: Tour) -> None:
     tour.look("no mirror yet", shell.typed("doctor", source), *nothing, tour.fails("wait", "--timeout", "0"))
     process = shell.up(tour.step("up"))
 
-    tour.look("never compared")
+    tour.look("never compared", shell.typed("differences list", source), shell.typed("overwritten list", source))
     assert not any("--repair" in step for step in tour.named), "no repair before a first look"
     assert any(step.startswith("mirror parity ") for step in tour.named)
 
     tour.in_postgres(f"UPDATE \"{schema}\".customers SET id = 7 WHERE name = 'two'")
     tour.look("different", tour.fails("parity"))
     tour.look("different, and repaired", shell.typed("parity", source, "--repair", "--replace-rows"))
-    shell.paste(tour.step("overwritten list") if "overwritten" in str(tour.named) else tour.step("cutover plan"))
+    tour.look("overwritten", shell.paste(tour.step("overwritten list")))
+    assert tour.step("overwritten forget")
 
     writer.run(BAD_TEXT, "INSERT INTO orders VALUES (2, 'none')")
     assert shell.typed("wait", source).code == 0

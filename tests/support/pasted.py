@@ -103,7 +103,7 @@ class Shell:
         self.pasted.add(command)
         process = launcher.start("command", words[1:], self.environment(), self.home)
         self.running.append(process)
-        done = self.run(shlex.join(["mirror", "wait", *words[2:], "--timeout", str(LIMIT)]))
+        done = self.run(shlex.join(["mirror", "wait", *words[2:], "--timeout", str(LIMIT / 2)]))
         assert done.code == 0, (command, done)
         return process
 
