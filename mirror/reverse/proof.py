@@ -136,6 +136,7 @@ def _counted(conn: Session, db: apsw.Connection, targets: Collection[Target], *,
         if theirs is None:
             continue
         [[mine]] = db.execute(f"SELECT count(*) FROM {quoted(name)}").fetchall()
+        assert isinstance(mine, int)
         if theirs != mine:
             yield f"{name}: {counted(mine, 'row')} in the file, {theirs:,} in Postgres"
 

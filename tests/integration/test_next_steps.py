@@ -191,7 +191,7 @@ def strays(tour: Tour, process: Launched) -> None:
     shell.pasted.add(up)
     shell.up(up)
     until(lambda: "99" in shell.typed("cutover strays", source).out)
-    tour.look("strays", tour.fails("cutover rollback"))
+    tour.look("strays", tour.fails("cutover rollback"), shell.typed("cutover strays", source))
     assert any(step.endswith("--adopt") for step in tour.named) and any("--discard" in step for step in tour.named)
     until(lambda: "no strays" in shell.typed("cutover strays", source).out)
 
