@@ -14,6 +14,7 @@ from typing import Any
 from mirror.cli.options import schema_of
 from mirror.cli.status import measured_status_of
 from mirror.core.checks import Code
+from mirror.core.commands import completed
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, MirrorError, NotRunningError, SealedError, SinkError, StateError
@@ -175,8 +176,8 @@ class Rehearsal:
                 else None
             )
             if row is None:
-                step = f"run `mirror up {source}{self._settings.options}` first"
-                raise SinkError(place, str(source), f"it is not mirrored into the schema {schema}", next_step=step)
+                why = f"it is not mirrored into the schema {schema}"
+                raise SinkError(place, str(source), why, next_step="run `mirror up`")
             if phase.read(conn, row[0]).sealed_at is not None:
                 step = "`mirror cutover status` shows where it is"
                 raise SealedError(place, str(source), "it was moved to Postgres", next_step=step)
@@ -361,7 +362,8 @@ class Rehearsal:
             raise
         except MirrorError as error:
             what = failed[0] if failed else error.operation
-            self._outcome.problems.append(Problem("the clone", what, error.detail or str(error), error.next_step or ""))
+            step = completed(error.next_step, str(self._source), self._settings.options)
+            self._outcome.problems.append(Problem("the clone", what, error.detail or str(error), step))
             return False
         words = {(2, False): "1 → 2", (3, False): "2 → 3", (2, True): "3 → 2", (1, True): "2 → 1"}[number, back]
         self._note("done", f"phase {words}", "")
@@ -374,7 +376,16 @@ class Rehearsal:
         source = place.database
         known = {*self._acknowledged, *SEEN_TO, *OF_WRITES}
         folder = source_folder(clone.state_dir, source)
-        verdict = judge(source, measured_status_of(source, clone), folder, self._dsn, place.schema, known, "")
+        verdict = judge(
+            source,
+            measured_status_of(source, clone),
+            folder,
+            self._dsn,
+            place.schema,
+            known,
+            self._settings.options,
+            named=str(self._source),
+        )
         told = {problem.what for problem in self._outcome.problems}
         codes = _OF_THE_DATA if self._gaps_count else _OF_THE_DATA - _COMPARED
         wrong = [rail for rail in verdict.rails if not rail.passed and rail.code in codes and rail.name not in told]

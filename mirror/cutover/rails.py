@@ -70,14 +70,15 @@ def plan(
     acknowledged: Collection[str],
     options: str = "",
     presets: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    named: str = "",
 ) -> Readiness:
     """Judge whether reads of a source may move to Postgres. Errors of Postgres become guard rails that are not passed.
 
     ``status``: its status report. ``folder``: its folder in the state directory. ``acknowledged``: names of
     :data:`ACKNOWLEDGED`. ``options``: the options that commands need besides its name, for the next steps.
-    ``presets``: ``cutover.sequences`` of mirror.json.
+    ``presets``: ``cutover.sequences`` of mirror.json. ``named``: the source that these are to name, of a clone.
     """
-    found = Readiness(str(source), options, acknowledged)
+    found = Readiness(str(source), options, acknowledged, named=named)
     _check_mirror(found, status, folder)
     forms = None
     try:

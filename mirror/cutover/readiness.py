@@ -30,6 +30,8 @@ class Readiness:
     phase: int = 1
     """Where the source is: 1, 2 or 3."""
     finalized: bool = False
+    named: str = ""
+    """The source that commands are to name, where that is another one: this is its clone."""
     short: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By guard rail, where it names many things: its figure and its next step with only some of them."""
 
@@ -74,7 +76,7 @@ class Readiness:
 
     def command(self, what: str, more: str = "") -> str:
         """A command for this source that can be pasted into a shell: ``mirror``, ``what``, the source, ``more``."""
-        return command(what, self.source, self.options, more)
+        return command(what, self.named or self.source, self.options, more)
 
     def step(self, what: str, more: str = "") -> str:
         """The same in a sentence."""

@@ -123,7 +123,7 @@ def test_a_tour(tour: Tour) -> None:
     tour.in_postgres(f"UPDATE \"{schema}\".customers SET id = 7 WHERE name = 'two'")
     tour.look("different", tour.fails("parity"))
     tour.look("different, and repaired", shell.typed("parity", source, "--repair", "--replace-rows"))
-    tour.look("overwritten", shell.paste(tour.step("overwritten list")))
+    tour.look("overwritten", shell.typed("overwritten list", source))
     assert tour.step("overwritten forget")
 
     writer.run(BAD_TEXT, "INSERT INTO orders VALUES (2, 'none')")
