@@ -28,6 +28,7 @@ from mirror.cli.options import (
     schema_of,
 )
 from mirror.cli.output import names_apart, print_line, print_table, text
+from mirror.core.commands import complete
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, MirrorError, NotRunningError, SealedError, StateError
@@ -93,6 +94,7 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
             # What could still have come right, had there been more time, is the answer no; the rest are errors.
             if not error.retryable or time.monotonic() < deadline:
                 raise
+            complete(error, str(source), settings.options)
             click.secho(f"mirror: {error}", fg="red", err=True)
             sys.exit(1)
         if not applied:

@@ -168,6 +168,9 @@ def _judge_parity(found: Readiness, folder: Path, forms: Mapping[str, str] | Non
     proof = "never" if last is None else last.proof(time.time())
     figure = "never compared" if last is None else f"{proof}: {last.headline}"
     repair = " --repair" if last is not None and proof == "different" and last.repairable else ""
+    step = found.step("parity", repair)
+    if last is None and forms is None:
+        step = f"it is compared once it is mirrored: {found.step('up')}"
     parts: list[Part] = [figure]
     never: list[str] = []
     if last is not None and forms is None:
@@ -176,7 +179,7 @@ def _judge_parity(found: Readiness, folder: Path, forms: Mapping[str, str] | Non
         never = last.never_compared(forms)
         parts.append(("made or changed since, and not compared: ", never, ", "))
     passed = proof == "verified" and forms is not None and not never
-    found.add_many(Code.PARITY, "parity", passed, figure=parts, steps=[found.step("parity", repair)])
+    found.add_many(Code.PARITY, "parity", passed, figure=parts, steps=[step])
 
 
 def _forms(connection: psycopg.Connection[Any], source: Path, schema: str) -> dict[str, str] | None:

@@ -46,7 +46,7 @@ def test_a_mirror_that_does_not_follow(folder: Path, phase: Phase, step: str) ->
     found = rails(folder, StatusReport(source="/data/shop.db", schema="public", phase=phase))
     assert not found["mirror"].passed and found["mirror"].next_step == step
     assert found["gaps since parity"].passed, "there is none"
-    assert found["parity"].next_step == "`mirror parity /data/shop.db --state-dir /s`", "a first look, and no repair"
+    assert "mirror up" in found["parity"].next_step, "as far as is known there is nothing to compare with"
 
 
 def test_columns_that_are_jsonb(folder: Path) -> None:
