@@ -129,7 +129,7 @@ def go(settings: Settings, debug: bool, as_json: bool) -> None:
             with opened(source, dsn, settings, ()) as move:
                 if len(known) > 1 and waiting.state(move) is None:
                     continue
-                with SlowSteps(source.name) as slow:
+                with SlowSteps(source.name, quiet=as_json) as slow:
                     slow.begin("the move goes on")
                     number = waiting.go(move)
                 steps = onward(number, str(source), settings.options)
@@ -326,7 +326,7 @@ def _move(
                     for step in _way(move, back=back, final=final)[1]:
                         print_line(console, f"{'→ ' if step.final else '  '}{step.words}")
                     continue
-                with SlowSteps(source.name, _how_far(move)) as slow:
+                with SlowSteps(source.name, _how_far(move), quiet=as_json) as slow:
                     say = _say(move, events, None if as_json else console, slow)
                     number = _carry_out(move, say, back=back, final=final)
                 move.read()

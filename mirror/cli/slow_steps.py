@@ -16,22 +16,27 @@ NEXT_SECONDS = 10.0
 
 
 class SlowSteps:
-    """Tells of one step after the other, in a thread. ``doing``: how far it is, in a few words; empty: not known."""
+    """Tells of one step after the other, in a thread.
 
-    def __init__(self, name: str, doing: Callable[[], str] = lambda: "") -> None:
-        self._name, self._doing = name, doing
+    ``doing``: how far it is, in a few words; empty: not known. ``quiet``: of a script, which is told all at the end.
+    """
+
+    def __init__(self, name: str, doing: Callable[[], str] = lambda: "", *, quiet: bool = False) -> None:
+        self._name, self._doing, self._quiet = name, doing, quiet
         self._lock = threading.Lock()
         self._step: tuple[str, float] | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mirror progress", daemon=True)
 
     def __enter__(self) -> SlowSteps:
-        self._thread.start()
+        if not self._quiet:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join()
+        if not self._quiet:
+            self._thread.join()
 
     def begin(self, words: str) -> None:
         """A step has begun."""

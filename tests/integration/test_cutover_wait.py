@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support.commands import CommandLine
+from tests.support.commands import CommandLine, Done
 from tests.support.source import Writer
 from tests.support.waiting import LIMIT, until
 
@@ -121,6 +121,26 @@ def test_go_without_a_move_that_waits(world: World) -> None:
     assert "no `mirror cutover advance --wait` waits for it" in done.error and "advance --wait" in done.error
     done = world.cli.run("cutover", "go", "--json")
     assert done.code == 2 and json.loads(done.out)["error"]["next_step"]
+
+
+@pytest.mark.slow
+def test_go_of_a_move_that_fails(world: World) -> None:
+    """The command that has it go on ends as the move does."""
+    world.run("advance", "--acknowledge", "backups")
+    with world.waiting() as process:
+        world.writer.run("BEGIN IMMEDIATE")  # the file cannot be fenced then
+        error = until(lambda: failed(world.cli.run("cutover", "go")), alive=lambda: process.poll() is None)
+        assert "went on, and has ended: fence the file: no program can write to it: a program has had its" in error
+        assert f"`mirror cutover status {world.database}` shows where it is" in error
+        assert ended(process)[0] == 2
+        world.writer.run("ROLLBACK")
+    world.require_undone(2)
+
+
+def failed(done: Done) -> str:
+    """Why the move failed that was told to go on; empty: it could not yet."""
+    assert done.code == 2, done
+    return "" if "it cannot yet" in done.err else done.err.splitlines()[-1]
 
 
 def test_a_difference_ends_it(world: World) -> None:
