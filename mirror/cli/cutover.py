@@ -12,11 +12,13 @@ from rich.console import Console
 from mirror.cli.adapters import judge_adapters, judge_server
 from mirror.cli.groups import Commands
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
-from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
+from mirror.cli.output import BAD, GOOD, NOTE, names_apart, print_line, text
 from mirror.cli.status import measured_status_of
 from mirror.core.config.settings import Settings
 from mirror.core.folders import source_folder
 from mirror.core.status import Phase
+from mirror.core.words import counted
+from mirror.cutover.onward import FINALIZED, onward
 from mirror.cutover.rails import ACKNOWLEDGED
 from mirror.cutover.rails import plan as judge
 from mirror.cutover.readiness import Readiness
@@ -63,11 +65,12 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Print the steps, and do
 def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str, ...]) -> None:
     """Print READY or NOT READY: may programs read from Postgres instead of SQLite?
 
-    Each guard rail is shown with its verdict, its figure and, where it does not hold, a next step: the mirror runs,
-    its worst lag, parity, rejects, what is left out, indexes, foreign keys, unique indexes, NOT NULL, sequences,
-    statistics, vector indexes, disk, backups. Tables of programs that the mirror does not know are a replica to read:
-    what SQLite enforces on them and Postgres does not is named, with the statements that make it, which `advance` runs
-    at the switch ("statements" in --json), or with the reason why there is none.
+    First the verdict; then each guard rail with its figure and, where it does not hold, a next step: the mirror runs,
+    its worst lag, parity, rejects, columns that are jsonb because of some values, what is left out, indexes, foreign
+    keys, unique indexes, NOT NULL, sequences, statistics, vector indexes, disk, backups. Tables of programs that the
+    mirror does not know are a replica to read: what SQLite enforces on them and Postgres does not is named, with the
+    statements that make it, which `advance` runs at the switch ("statements" in --json), or with the reason why there
+    is none. Last what to do next: where it is READY, the commands that go on, and back.
 
     The last line is CUTOVER_READY=YES or CUTOVER_READY=NO, for all sources together ("ready" in --json).
     """
@@ -79,7 +82,7 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
             if status.phase is Phase.SILENT:
                 click.secho(f"mirror: {status.last_error}", fg="red", err=True)
             verdict = judge(source, status, folder, dsn, schema, acknowledged, settings.options, settings.sequences)
-            if verdict.reached:
+            if verdict.reached and verdict.phase < 3:
                 judge_server(verdict, settings)
                 judge_adapters(verdict, source, settings, dsn, schema)
             verdicts.append(verdict)
@@ -89,8 +92,9 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
         click.echo(json.dumps({"version": 1, "ready": ready, "sources": sources}, indent=2))
     else:
         console = Console()
+        names = names_apart(verdict.source for verdict in verdicts)
         for verdict in verdicts:
-            _render(verdict, console)
+            _render(verdict, names[verdict.source], console)
         # For scripts, which look at the last line.
         click.echo(f"CUTOVER_READY={'YES' if ready else 'NO'}")
     sys.exit(0 if ready else 1)
@@ -102,15 +106,41 @@ def _as_json(verdict: Readiness) -> dict[str, Any]:
         "rails": [rail.as_json() for rail in verdict.rails],
         "ready": verdict.ready,
         "statements": verdict.statements,
-        "next_steps": [f"{rail.name}: {rail.next_step}" for rail in verdict.rails if not rail.passed],
+        "next_steps": _next_steps(verdict),
     }
 
 
-def _render(verdict: Readiness, console: Console) -> None:
-    for rail in verdict.rails:
-        figure, next_step = verdict.short.get(rail.name, (rail.detail, rail.next_step))
-        print_line(console, _MARKS[rail.level], f" {rail.name}: {figure}")
-        if next_step:
-            print_line(console, f"  next: {next_step}", style="yellow")
-    word = text("READY", "bold green") if verdict.ready else text("NOT READY", "bold red")
-    print_line(console, word, f": {verdict.source}")
+def _next_steps(verdict: Readiness) -> list[str]:
+    """What is to be done first; or, if it is ready, the commands that go on, and back."""
+    if verdict.ready:
+        return onward(verdict.phase, verdict.source, verdict.options, verdict.acknowledging())
+    return [f"{rail.name}: {rail.next_step}" for rail in verdict.rails if not rail.passed]
+
+
+def _render(verdict: Readiness, name: str, console: Console) -> None:
+    """The verdict first, then what is wrong, then what is to be known, then what is right."""
+    wrong = sum(not rail.passed for rail in verdict.rails)
+    checks = counted(len(verdict.rails), "check")
+    if verdict.ready:
+        print_line(console, text(f"READY: {name}: {checks}, none failed", "bold green"))
+    else:
+        print_line(console, text(f"NOT READY: {name}: {wrong:,} of {checks}", "bold red"))
+    for level in ("problem", "note", "ok"):
+        for rail in verdict.rails:
+            if rail.level == level:
+                figure, next_step = verdict.short.get(rail.name, (rail.detail, rail.next_step))
+                print_line(console, _MARKS[level], f" {rail.name}: {figure}")
+                if next_step:
+                    print_line(console, f"  next: {next_step}", style="yellow")
+    if verdict.finalized:
+        print_line(console, f"Next: {FINALIZED}")
+    elif verdict.ready or verdict.phase == 3:
+        for step in onward(verdict.phase, verdict.source, verdict.options, verdict.acknowledging()):
+            print_line(console, f"Next: {step}")
+    else:
+        again = verdict.command("cutover plan", verdict.acknowledging())
+        print_line(console, f"Next: {again}  # again, once the {counted(wrong, 'check')} above {_are(wrong)} seen to")
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"

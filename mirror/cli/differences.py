@@ -12,8 +12,10 @@ from rich.console import Console
 
 from mirror.cli.groups import Commands
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
-from mirror.cli.output import print_line
+from mirror.cli.output import names_apart, print_line, short
+from mirror.core.commands import command
 from mirror.core.config.settings import Settings
+from mirror.core.words import counted
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import require_known_schema, statement
 from mirror.postgres.sessions import connect
@@ -56,17 +58,25 @@ def list_(settings: Settings, debug: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"version": 1, "differences": found}, indent=2))
         return
-    console = Console()
+    console, names = Console(), names_apart(row["source"] for row in found)
     if not found:
         print_line(console, "no differences")
         return
     for row in found:
         times = "once" if row["count"] == 1 else f"{row['count']:,} times"
         seen = f"{times}, last {row['last_seen'][:19]} at {row['position']}"
-        print_line(console, f"{row['id']}: {Path(row['source']).name}: {row['method']}: {row['kind']}: {seen}")
-        for name, value in (("with", row["arguments"]), ("SQLite", row["sqlite"]), ("Postgres", row["postgres"])):
-            print_line(console, f"  {name}: {_short(value or '-')}")
-    print_line(console, "next: `mirror parity` shows if rows differ; `mirror differences forget` once it is known why")
+        print_line(console, f"{row['id']}: {names[row['source']]}: {row['method']}: {row['kind']}: {seen}")
+        for name, value in (
+            ("with:    ", row["arguments"]),
+            ("SQLite:  ", row["sqlite"]),
+            ("Postgres:", row["postgres"]),
+        ):
+            print_line(console, f"  {name} {short(value or '-', _SHOWN)}")
+    for source in dict.fromkeys(row["source"] for row in found):
+        options = settings.options
+        print_line(console, f"Next: {command('parity', source, options)}  # whether the rows differ, too")
+        forget = command("differences forget", source, options)
+        print_line(console, f"Next: {forget}  # once it is known why; --id NUMBER forgets only one")
 
 
 @differences.command(
@@ -86,7 +96,7 @@ def forget(settings: Settings, debug: bool, numbers: tuple[int, ...]) -> None:
     with postgres_of(settings) as dsn:
         for source in settings.known():
             gone = _forget(dsn, source, schema_of(settings, source), numbers)
-            click.echo(f"{source.name}: {gone} differences forgotten")
+            click.echo(f"{source.name}: {counted(gone, 'difference')} forgotten")
 
 
 def _found(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
@@ -111,7 +121,3 @@ def _forget(dsn: str, source: Path, schema: str, numbers: tuple[int, ...]) -> in
 def _is_there(cursor: psycopg.RawCursor[Any]) -> bool:
     """Whether a mirror that keeps differences has used this database."""
     return cursor.execute("SELECT to_regclass('mirror.read_differences') IS NOT NULL").fetchone() == (True,)
-
-
-def _short(shown: str) -> str:
-    return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"

@@ -175,7 +175,7 @@ TOOLS: Mapping[str, Tool] = {
 _CONTENTS = {
     "status": (("sources", "widenings"), ("value",)),
     "parity": (("reports", "tables", "examples"), ("source_value", "target_value")),
-    "rejects": (("rejects",), ("row",)),
+    "rejects": (("rejects",), ("row", "statement")),
 }
 
 

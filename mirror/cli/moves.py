@@ -3,58 +3,42 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
-import psycopg
 from loguru import logger
 from rich.console import Console
 
 from mirror.cli import rehearse as rehearse
-from mirror.cli.adapters import EMBEDDED, judge_adapters
+from mirror.cli.adapters import EMBEDDED
 from mirror.cli.cutover import _acknowledge, _dry_run, cutover
 from mirror.cli.durations import duration
-from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
+from mirror.cli.opened import opened
+from mirror.cli.options import common, help_end, json_option, postgres_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line
-from mirror.cli.running import gate_of
-from mirror.cli.status import measured_status_of
+from mirror.cli.slow_steps import SlowSteps
 from mirror.cli.strays import strays
 from mirror.cli.waiting import Terminal
+from mirror.core.commands import command, completed
 from mirror.core.config.settings import Settings
-from mirror.core.errors import FencedError, MirrorError, SinkError, UnknownSourceError
+from mirror.core.errors import FencedError, MirrorError, UnknownSourceError
 from mirror.core.faults import no_fault
-from mirror.core.folders import source_folder
-from mirror.cutover import flags, sequences, statistics, vector_indexes, waiting
-from mirror.cutover.constraints import judge_constraints
-from mirror.cutover.mirrored import targets_of
+from mirror.cutover import flags, waiting
 from mirror.cutover.move import Move
-from mirror.cutover.narrowing import AtCommit
-from mirror.cutover.rails import plan as judge
+from mirror.cutover.onward import FINALIZED, onward
 from mirror.cutover.readiness import Readiness
 from mirror.cutover.steps import Step, run, undo
-from mirror.cutover.ways import FINALIZE, TIDY, left_over, waits, ways
-from mirror.parity.compare import compare
-from mirror.parity.views import open_source
+from mirror.cutover.ways import FINALIZE, TIDY, WAIT, left_over, waits, ways
 from mirror.postgres import moving
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event, Phase
-from mirror.postgres.sessions import Session, connect
-from mirror.replica.declared import read_declarations
 from mirror.reverse import capture, ending
-from mirror.reverse.proof import differences
-from mirror.sidecar.parity_runs import derived, record
 
 cutover.add_command(strays)
-#: Guard rails that a step of the move itself sees to, which raises an error where it cannot.
-_SEEN_TO = frozenset({statistics.NAME, vector_indexes.NAME})
-#: Those that are no matter while programs only read.
-_OF_WRITES = frozenset({"foreign keys", "unique indexes", "not null", "sequences"})
 _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
 
 
@@ -126,32 +110,43 @@ def advance(
 
 @cutover.command(
     short_help="Have a move that waits go on.",
-    epilog=help_end("mirror cutover go memory.db", codes={0: "it goes on"}),
+    epilog=help_end("mirror cutover go memory.db", codes={0: "moved"}),
 )
 @common
 @json_option
 def go(settings: Settings, debug: bool, as_json: bool) -> None:
     """Have a move go on that `mirror cutover advance --wait` has prepared.
 
-    It ends when the other command switches, which is when a comparison that has begun before the first proof is over.
-    It is an error if none waits, or if a guard rail does not hold. Of many sources, those that wait go on.
+    It ends when the other command has moved the programs; the first comparison of all rows comes to its end before.
+    It is an error if none waits, if a guard rail does not hold, or if the move fails. Of many sources, those that wait
+    go on.
     """
-    gone = []
+    gone: list[dict[str, Any]] = []
+    console = Console()
     with postgres_of(settings) as dsn:
         known = settings.known()
         for source in known:
-            with _opened(source, dsn, settings, ()) as move:
-                if len(known) == 1 or waiting.state(move) is not None:
-                    waiting.go(move)
-                    gone.append(str(source))
+            with opened(source, dsn, settings, ()) as move:
+                if len(known) > 1 and waiting.state(move) is None:
+                    continue
+                with SlowSteps(source.name, quiet=as_json) as slow:
+                    slow.begin("the move goes on")
+                    number = waiting.go(move)
+                steps = onward(number, str(source), settings.options)
+            gone.append({"source": str(source), "phase": number, "next_steps": steps})
+            if not as_json:
+                print_line(console, GOOD, f" {source}: phase {number}")
+                _print_next(console, steps)
     if not gone:
         detail = "no `mirror cutover advance --wait` waits for one of the sources"
         raise MirrorError("go on", detail=detail, next_step="`mirror cutover status` shows where they are")
     if as_json:
-        click.echo(json.dumps({"version": 1, "sources": [{"source": source} for source in gone]}, indent=2))
-        return
-    for name in gone:
-        print_line(Console(), GOOD, f" {name}: it goes on")
+        click.echo(json.dumps({"version": 1, "sources": gone}, indent=2))
+
+
+def _print_next(console: Console, steps: Sequence[str]) -> None:
+    for step in steps:
+        print_line(console, f"Next: {step}")
 
 
 @cutover.command(
@@ -211,7 +206,7 @@ def status_command(settings: Settings, debug: bool, as_json: bool) -> None:
     with postgres_of(settings) as dsn:
         for source in settings.known():
             try:
-                with _opened(source, dsn, settings, ()) as move:
+                with opened(source, dsn, settings, ()) as move:
                     found.append(_described(move))
             except UnknownSourceError as unknown:
                 missing.append(unknown)
@@ -223,22 +218,42 @@ def status_command(settings: Settings, debug: bool, as_json: bool) -> None:
         return
     console = Console()
     for error in missing:
-        print_line(Console(stderr=True), NOTE, f" {error.place}: {error.detail}; next: {error.next_step}")
+        step = completed(error.next_step, error.place, settings.options)
+        print_line(Console(stderr=True), NOTE, f" {error.place}: {error.detail}; next: {step}")
     for each in found:
-        print_line(console, f"{each['source']}: phase {each['phase']}", style="bold")
-        names = ("moving_to", "sealed_at", "reverse_window_until", "way_back_lost", "finalized_at", "finalized_because")
-        for name in (*names, "strays", "rejects", "configuration"):
-            if each[name]:
-                print_line(console, f"  {name.replace('_', ' ')}: {each[name]}")
-        if each["left"]:
-            print_line(
-                console, "  the command that moves it has ended: the next one completes what is left, or undoes it"
-            )
-        if (waits_ := each["waiting"]) is not None:
-            how = waits_["reason"] or "`mirror cutover go` has it switch"
-            print_line(console, f"  waiting since: {waits_['since']}: {how}")
-        for line in each["log"]:
-            print_line(console, f"  {line['at']} {line['event']:8} {line['step']} {line['detail']}".rstrip())
+        _show(each, console)
+
+
+def _show(found: dict[str, Any], console: Console) -> None:
+    """One source in `mirror cutover status`."""
+    print_line(console, f"{found['source']}: phase {found['phase']}", style="bold")
+    names = ("moving_to", "sealed_at", "reverse_window_until", "way_back_lost", "finalized_at", "finalized_because")
+    for name in (*names, "strays", "rejects", "configuration"):
+        if found[name]:
+            print_line(console, f"  {name.replace('_', ' ')}: {found[name]}")
+    if found["left"]:
+        print_line(console, "  the command that moves it has ended: the next one completes what is left, or undoes it")
+    if (waits_ := found["waiting"]) is not None:
+        print_line(console, f"  waiting since: {waits_['since']}{waits_['reason'] and ': '}{waits_['reason']}")
+    for line in found["log"]:
+        print_line(console, f"  {line['at']} {line['event']:8} {line['step']} {line['detail']}".rstrip())
+    _print_next(console, found["next_steps"])
+
+
+def _steps_now(move: Move, phase: Phase) -> list[str]:
+    """The commands that go on from where a source is, and back."""
+    source, options = str(move.source), move.settings.options
+    if phase.finalized_at is not None:
+        return []
+    if phase.moving_to is not None and moving.is_moved(move.conn, move.source_id):
+        if waiting.state(move) is None:
+            return [f"{command('cutover status', source, options)}  # a command moves it: this shows how far it is"]
+        return [f"{command('cutover go', source, options)}  # have the command that waits switch"]
+    if phase.moving_to is not None:
+        back = phase.moving_to < left_over(phase)[0]
+        what = "cutover rollback" if back else "cutover advance"
+        return [f"{command(what, source, options)}  # complete the move that was cut off, or begin it again"]
+    return _next_steps(move, ())
 
 
 def _described(move: Move) -> dict[str, Any]:
@@ -265,7 +280,9 @@ def _described(move: Move) -> dict[str, Any]:
         "strays": way.strays,
         "rejects": 0 if phase.sealed_at is None else way.rejects,
         "configuration": flags.disagreement(move.settings, move.configured(phase.number)),
+        # As they were said then: what they name as a way back need not be one any more.
         "log": [dict(zip(("at", "step", "event", "detail"), row, strict=True)) for row in rows],
+        "next_steps": _steps_now(move, phase),
     }
 
 
@@ -296,29 +313,67 @@ def _move(
                 print_line(Console(stderr=True), NOTE, f" {source}: in another phase, or not mirrored: not moved now")
                 continue
 
-            def say(step: Step[Move], event: Event, detail: str, events: list[dict[str, str]] = events) -> None:
-                events.append({"step": step.words, "event": event, "detail": detail})
-                if not as_json and event != "begun":
-                    print_line(console, _MARKS[event], f" {step.words}" + (f": {detail}" if detail else ""))
-
             if len(known) > 1 and not as_json:
                 print_line(console, str(source), style="bold")
-            with _opened(source, dsn, settings, acknowledged, fence) as move:
+            with opened(source, dsn, settings, acknowledged, fence) as move:
                 move.reverse_window = reverse_window
                 move.ending.acknowledged = final and ending.ACKNOWLEDGED in acknowledged
                 if wait:
-                    command = f"mirror cutover go {shlex.quote(str(source))}{settings.options}"
-                    move.operator = Terminal(source, dsn, settings, command)
+                    move.operator = Terminal(
+                        source, dsn, settings, command("cutover go", str(source), settings.options)
+                    )
                 if dry_run:
                     for step in _way(move, back=back, final=final)[1]:
                         print_line(console, f"{'→ ' if step.final else '  '}{step.words}")
                     continue
-                number = _carry_out(move, say, back=back, final=final)
-            if number == 3 and settings.dsn is None and not as_json:
-                print_line(console, NOTE, f" Postgres: {EMBEDDED}")
-            outcome.append({"source": str(source), "phase": number, "steps": events})
+                with SlowSteps(source.name, _how_far(move), quiet=as_json) as slow:
+                    say = _say(move, events, None if as_json else console, slow)
+                    number = _carry_out(move, say, back=back, final=final)
+                move.read()
+                steps = _next_steps(move, acknowledged)
+            if not as_json:
+                if number == 3 and settings.dsn is None:
+                    print_line(console, NOTE, f" Postgres: {EMBEDDED}")
+                if final:
+                    print_line(console, f"Next: {FINALIZED}")
+                _print_next(console, steps)
+            outcome.append({"source": str(source), "phase": number, "steps": events, "next_steps": steps})
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": outcome}, indent=2))
+
+
+def _how_far(move: Move) -> Callable[[], str]:
+    return lambda: move.doing
+
+
+def _say(
+    move: Move, events: list[dict[str, str]], console: Console | None, slow: SlowSteps
+) -> Callable[[Step[Move], Event, str], None]:
+    """What is told of each event of a step; ``console``: None for a script, which gets all at the end."""
+
+    source, options = str(move.source), move.settings.options
+
+    def say(step: Step[Move], event: Event, detail: str) -> None:
+        detail = completed(detail, source, options)
+        events.append({"step": step.words, "event": event, "detail": detail})
+        if event == "begun":
+            if step.name != WAIT.name:  # it says itself what it waits for
+                slow.begin(step.words)
+            return
+        slow.end()
+        if console is not None:
+            print_line(console, _MARKS[event], f" {step.words}" + (f": {detail}" if detail else ""))
+
+    return say
+
+
+def _next_steps(move: Move, acknowledged: Sequence[str]) -> list[str]:
+    """After a move: the commands that go on, with what was acknowledged for it, and back."""
+    if move.phase.finalized_at is not None:
+        return []
+    number = 3 if move.phase.sealed_at is not None else min(move.phase.number, 2)
+    known = Readiness(str(move.source), move.settings.options, acknowledged).acknowledging()
+    return onward(number, str(move.source), move.settings.options, known)
 
 
 def _in_turn(known: Sequence[Path], dsn: str, settings: Settings, *, back: bool, final: bool) -> Sequence[Path]:
@@ -331,7 +386,7 @@ def _in_turn(known: Sequence[Path], dsn: str, settings: Settings, *, back: bool,
     at: dict[Path, int] = {}
     for source in known:
         try:
-            with _opened(source, dsn, settings, ()) as move:
+            with opened(source, dsn, settings, ()) as move:
                 found = move.phase
         except UnknownSourceError:
             continue
@@ -406,88 +461,3 @@ def _still(move: Move) -> bool:
     with translated("read the phase", str(move.source)):
         now = phase.read(move.conn, move.source_id)
     return (now.number, now.sealed_at) == (move.phase.number, move.phase.sealed_at)
-
-
-def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[str], fence: str = "hold") -> Move:
-    folder, schema = source_folder(settings.state_dir, source), schema_of(settings, source)
-
-    def rails(number: int) -> str:
-        known = {*acknowledged, *_SEEN_TO, *(_OF_WRITES if number < 3 else ())}
-        now = measured_status_of(source, settings)
-        verdict = judge(source, now, folder, dsn, schema, known, settings.options, settings.sequences)
-        if verdict.reached:
-            judge_adapters(verdict, source, settings, dsn, schema)
-        if not verdict.ready:
-            wrong = [rail for rail in verdict.rails if not rail.passed]
-            detail = "; ".join(f"{rail.name}: {rail.detail}" for rail in wrong)
-            step = f"`{verdict.command('cutover plan')}` says what to do"
-            raise MirrorError("move a source", str(source), f"NOT READY: {detail}", next_step=step)
-        return f"{len(verdict.rails):,} passed"
-
-    def verify() -> str:
-        with (
-            connect(dsn, autocommit=False) as connection,
-            gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.rules) as gate,
-        ):
-            report = compare(source, connection, schema, gate, derived=derived(connection, source, schema))
-            if not report.reason:
-                record(connection, source, schema, report, folder, whole=True)
-        if report.agreement != "equal":
-            wrong = ", ".join(table.table for table in report.tables if table.status in ("different", "not mirrored"))
-            detail = report.reason or report.headline + (f" ({wrong})" if wrong else "")
-            step = f"`mirror parity {shlex.quote(str(source))}{settings.options}` shows the rows"
-            raise SinkError("compare with Postgres", str(source), detail, next_step=step)
-        return report.headline
-
-    def constrain(connection: psycopg.Connection[Any], agent: str | None) -> str:
-        declared = read_declarations(source)
-        found = Readiness(str(source), settings.options, acknowledged)
-        judge_constraints(found, connection, source, schema, agent, sequences.HEADROOM, declared)
-        for text in found.statements:
-            connection.execute(text.encode(), prepare=False)
-        after = Readiness(str(source), settings.options, acknowledged)
-        judge_constraints(after, connection, source, schema, agent, declared=declared, made=True)
-        if wrong := [rail for rail in after.rails if not rail.passed]:
-            detail = "; ".join(f"{rail.name}: {rail.detail}" for rail in wrong)
-            step = f"`{after.command('cutover plan')}` says what to do, or add --acknowledge"
-            raise MirrorError("make constraints", str(source), detail, next_step=step)
-        return f"{len(found.statements):,} statements for what SQLite enforces"
-
-    def verify_again(connection: Session, since: str) -> str:
-        return _equal(*differences(connection, source, schema, since))
-
-    @contextmanager
-    def commits() -> Iterator[AtCommit]:
-        with (
-            gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.rules) as gate,
-            closing(open_source(source)) as opened,
-        ):
-            yield lambda begin, read: opened.at_commit(gate, begin, lambda: read(opened.connection))
-
-    def verify_back(connection: Session) -> str:
-        return _equal(*differences(connection, source, schema))
-
-    def _equal(count: int, found: list[str]) -> str:
-        if found:
-            raise SinkError("compare with the file", str(source), "; ".join(found[:3]))
-        return f"{count:,} rows are equal"
-
-    def prepare() -> str:
-        found = Readiness(str(source), settings.options, acknowledged)
-        with (
-            connect(dsn, name="mirror cutover", raw=True) as connection,
-            translated("prepare a move", str(source)),
-        ):
-            targets = targets_of(connection, source, schema)
-            said = [
-                statistics.analyze(connection, targets, found),
-                vector_indexes.warm_all(connection, targets, acknowledged, found),
-                f"sequences: {sequences.set_all(connection, source, targets, settings.sequences, sequences.AHEAD)}",
-            ]
-        return "; ".join(filter(None, said))
-
-    return Move(
-        source, folder, dsn, schema, settings, fence, rails, verify, constrain, verify_again, commits, verify_back,
-        prepare,
-        faults=no_fault,
-    )  # fmt: skip

@@ -17,6 +17,7 @@ import click
 from loguru import logger
 
 from mirror.core.beginnings import beginning
+from mirror.core.commands import complete
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
 from mirror.core.errors import ConfigError, MirrorError, NotRunningError, OthersWroteError
 from mirror.core.folders import known_sources, source_folder, source_of
@@ -172,6 +173,10 @@ def _with_settings(
             if isinstance(settings, Settings):
                 advise_starting(error, settings)
             raise
+        except MirrorError as error:
+            if isinstance(settings, Settings):
+                complete(error, _source_at(error.place, settings), settings.options)
+            raise
         except OSError as error:
             found = file_error(error, getattr(settings, "state_dir", None))
             if found is None:
@@ -182,6 +187,12 @@ def _with_settings(
     for option in reversed(_OPTIONS):
         made = option(made)
     return click.argument("sources", nargs=-1, metavar=arguments, type=click.Path())(made)
+
+
+def _source_at(place: str, settings: Settings) -> str:
+    """The source that an error at this place is about, or the only one of the command; empty: all are meant."""
+    sources = [str(source) for source in settings.sources or known_sources(settings.state_dir)]
+    return place if place in sources else sources[0] if len(sources) == 1 else ""
 
 
 def schema_of(settings: Settings, source: Path) -> str:

@@ -34,6 +34,11 @@ def printable(value: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
 
 
+def short(value: str, most: int) -> str:
+    """A text of at most so many characters, and how many there are besides."""
+    return value if len(value) <= most else f"{value[:most]}… ({len(value) - most:,} more characters)"
+
+
 def text(value: object, style: str = "") -> Text:
     """A value as text, for a line or the cell of a table; without markup, on one line."""
     return Text(printable(str(value)), style)

@@ -12,8 +12,10 @@ from rich.console import Console
 
 from mirror.cli.groups import Commands
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
-from mirror.cli.output import print_line
+from mirror.cli.output import names_apart, print_line, short
+from mirror.core.commands import command
 from mirror.core.config.settings import Settings
+from mirror.core.words import counted
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import require_known_schema, statement
 from mirror.postgres.sessions import connect
@@ -58,16 +60,19 @@ def list_(settings: Settings, debug: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"version": 1, "overwritten": found}, indent=2))
         return
-    console = Console()
+    console, names = Console(), names_apart(row["source"] for row in found)
     if not found:
         print_line(console, "nothing of others was replaced")
         return
     for row in found:
         key = "all rows" if row["key"] is None else ", ".join(row["key"])
-        what = f"{Path(row['source']).name}: {row['table']} {key}: {row['operation']}, {row['overwritten_at'][:19]}"
+        what = f"{names[row['source']]}: {row['table']} {key}: {row['operation']}, {row['overwritten_at'][:19]}"
         print_line(console, f"{row['id']}: {what}")
-        print_line(console, "  it was deleted" if row["row"] is None else f"  {_short(json.dumps(row['row']))}")
-    print_line(console, "next: write to the source what is to stay; then `mirror overwritten forget`")
+        was = "it was deleted" if row["row"] is None else short(json.dumps(row["row"], ensure_ascii=False), _SHOWN)
+        print_line(console, f"  {was}")
+    for source in dict.fromkeys(row["source"] for row in found):
+        forget = command("overwritten forget", source, settings.options)
+        print_line(console, f"Next: {forget}  # once what is to stay is written to {names[source]}")
 
 
 @overwritten.command(
@@ -87,7 +92,7 @@ def forget(settings: Settings, debug: bool, numbers: tuple[int, ...]) -> None:
     with postgres_of(settings) as dsn:
         for source in settings.known():
             gone = _forget(dsn, source, schema_of(settings, source), numbers)
-            click.echo(f"{source.name}: {gone} rows forgotten")
+            click.echo(f"{source.name}: {counted(gone, 'row')} forgotten")
 
 
 def _found(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
@@ -112,7 +117,3 @@ def _forget(dsn: str, source: Path, schema: str, numbers: tuple[int, ...]) -> in
 def _is_there(cursor: psycopg.RawCursor[Any]) -> bool:
     """Whether a mirror that keeps such rows has used this database."""
     return cursor.execute("SELECT to_regclass('mirror.overwritten') IS NOT NULL").fetchone() == (True,)
-
-
-def _short(shown: str) -> str:
-    return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"

@@ -14,6 +14,7 @@ from typing import Any
 from mirror.cli.options import schema_of
 from mirror.cli.status import measured_status_of
 from mirror.core.checks import Code
+from mirror.core.commands import completed
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, MirrorError, NotRunningError, SealedError, SinkError, StateError
@@ -177,8 +178,8 @@ class Rehearsal:
                 else None
             )
             if row is None:
-                step = f"run `mirror up {source}{self._settings.options}` first"
-                raise SinkError(place, str(source), f"it is not mirrored into the schema {schema}", next_step=step)
+                why = f"it is not mirrored into the schema {schema}"
+                raise SinkError(place, str(source), why, next_step="run `mirror up`")
             if phase.read(conn, row[0]).sealed_at is not None:
                 step = "`mirror cutover status` shows where it is"
                 raise SealedError(place, str(source), "it was moved to Postgres", next_step=step)
@@ -192,7 +193,7 @@ class Rehearsal:
             return None
 
     def _judge_live(self, live: Live) -> None:
-        from mirror.cli.moves import _OF_WRITES, _SEEN_TO
+        from mirror.cli.opened import OF_WRITES, SEEN_TO
 
         settings = self._settings
         verdict = judge(
@@ -201,7 +202,7 @@ class Rehearsal:
             source_folder(settings.state_dir, live.path),
             self._dsn,
             live.schema,
-            {*self._acknowledged, *_SEEN_TO, *_OF_WRITES},
+            {*self._acknowledged, *SEEN_TO, *OF_WRITES},
             settings.options,
         )
         wrong = [rail for rail in verdict.rails if not rail.passed]
@@ -236,7 +237,9 @@ class Rehearsal:
             elif time.monotonic() - (waits := waits or time.monotonic()) > _PATIENCE_SECONDS:
                 raise StateError("rehearse a move", "the clone's mirror", status.last_error or "it waits")
             time.sleep(0.05)
-        self._note("done", "mirror the clone", f"{status.tables:,} tables in {time.monotonic() - begun:,.1f} s")
+        self._note(
+            "done", "mirror the clone", f"{counted(status.tables, 'table')} in {time.monotonic() - begun:,.1f} s"
+        )
 
     def _rehearse(self, place: Place, clone: Settings, live: Live, recorded: RecordedLoad | None) -> None:
         outcome = self._outcome
@@ -342,7 +345,8 @@ class Rehearsal:
 
     def _move(self, place: Place, clone: Settings, *, back: bool) -> bool:
         """Move the clone by one phase; False: that failed, and is among the problems."""
-        from mirror.cli.moves import _carry_out, _opened
+        from mirror.cli.moves import _carry_out
+        from mirror.cli.opened import opened
 
         failed: list[str] = []
 
@@ -355,14 +359,15 @@ class Rehearsal:
                 self._note(event, step.words, detail)
 
         try:
-            with _opened(place.database, self._dsn, clone, self._acknowledged) as move:
+            with opened(place.database, self._dsn, clone, self._acknowledged) as move:
                 move.judge = lambda _: self._rails(place, clone)
                 number = _carry_out(move, say, back=back, final=False)
         except _GapsError:
             raise
         except MirrorError as error:
             what = failed[0] if failed else error.operation
-            self._outcome.problems.append(Problem("the clone", what, error.detail or str(error), error.next_step or ""))
+            step = completed(error.next_step, str(self._source), self._settings.options)
+            self._outcome.problems.append(Problem("the clone", what, error.detail or str(error), step))
             return False
         words = {(2, False): "1 → 2", (3, False): "2 → 3", (2, True): "3 → 2", (1, True): "2 → 1"}[number, back]
         self._note("done", f"phase {words}", "")
@@ -370,12 +375,21 @@ class Rehearsal:
 
     def _rails(self, place: Place, clone: Settings) -> str:
         """As the command judges, but only what is about the data, and is not known of the source already."""
-        from mirror.cli.moves import _OF_WRITES, _SEEN_TO
+        from mirror.cli.opened import OF_WRITES, SEEN_TO
 
         source = place.database
-        known = {*self._acknowledged, *_SEEN_TO, *_OF_WRITES}
+        known = {*self._acknowledged, *SEEN_TO, *OF_WRITES}
         folder = source_folder(clone.state_dir, source)
-        verdict = judge(source, measured_status_of(source, clone), folder, self._dsn, place.schema, known, "")
+        verdict = judge(
+            source,
+            measured_status_of(source, clone),
+            folder,
+            self._dsn,
+            place.schema,
+            known,
+            self._settings.options,
+            named=str(self._source),
+        )
         told = {problem.what for problem in self._outcome.problems}
         codes = _OF_THE_DATA if self._gaps_count else _OF_THE_DATA - _COMPARED
         wrong = [rail for rail in verdict.rails if not rail.passed and rail.code in codes and rail.name not in told]

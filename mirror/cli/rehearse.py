@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,10 @@ from rich.console import Console
 from mirror.cli.cutover import _acknowledge, cutover
 from mirror.cli.options import common, help_end, json_option, postgres_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
+from mirror.core.commands import command
 from mirror.core.config.settings import Settings
+from mirror.core.words import counted
+from mirror.cutover.readiness import Readiness
 
 if TYPE_CHECKING:
     from mirror.cli.rehearsal import Outcome
@@ -65,6 +69,7 @@ def rehearse(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple
             outcomes.append(Rehearsal(source, settings, dsn, acknowledged, say).run())
             if not as_json:
                 _render(outcomes[-1], console)
+                print_line(console, f"Next: {_next_step(outcomes[-1], settings, acknowledged)}")
     works = all(outcome.works for outcome in outcomes)
     if as_json:
         click.echo(json.dumps({"version": 1, "works": works, "sources": [_as_json(one) for one in outcomes]}, indent=2))
@@ -97,8 +102,17 @@ def _render(outcome: Outcome, console: Console) -> None:
     )
 
 
+def _next_step(outcome: Outcome, settings: Settings, acknowledged: Sequence[str]) -> str:
+    """The command that goes on: the move, or another rehearsal once all is seen to."""
+    source, options = str(outcome.source), settings.options
+    known = Readiness(source, options, acknowledged).acknowledging()
+    if outcome.works:
+        return f"{command('cutover plan', source, options, known)}  # READY or not; it names the command that moves"
+    return f"{command('cutover rehearse', source, options, known)}  # again, once what would fail is seen to"
+
+
 def _sentence(outcome: Outcome) -> str:
-    rest = f"{outcome.rows:,} rows, at {outcome.rate:,.0f} commits/s"
+    rest = f"{counted(outcome.rows, 'row')}, at {outcome.rate:,.0f} commits/s"
     if outcome.there is None:
         return f"no pause was measured; {rest}"
     there = f"the pause {'would be' if outcome.moved else 'before it failed was'} {_short(outcome.there)}"

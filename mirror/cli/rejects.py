@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Any
 
 import click
 import psycopg
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Column, Table
 
 from mirror.cli.groups import Commands
+from mirror.cli.mending import find, key_columns, mend
 from mirror.cli.options import (
     advise_replacing,
     common,
@@ -25,16 +23,18 @@ from mirror.cli.options import (
     replace_rows,
     schema_of,
 )
-from mirror.cli.output import print_line, print_table, text
+from mirror.cli.output import BAD, names_apart, print_line, short
 from mirror.cli.running import gate_of
+from mirror.core.commands import command
 from mirror.core.config.settings import Settings
 from mirror.core.errors import ControlError, OthersWroteError
+from mirror.core.words import counted
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import require_known_schema, statement
 from mirror.postgres.sessions import connect
 
-#: Characters of a row that the table for people shows.
-_SHOWN = 60
+#: Characters of a row that people are shown.
+_SHOWN = 300
 
 
 @click.group(
@@ -68,6 +68,8 @@ def rejects() -> None:
 def list_(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...]) -> None:
     """List the rows that Postgres cannot hold, each with its key and the reason. --json shows the rows whole.
 
+    Where it can be known, the statement is given that mends the row in the source; else one that finds it there.
+
     In phase 3 of `mirror cutover` also those that Postgres has and the file does not take, by the names of the file's
     tables; --json has them in "way_back".
     """
@@ -78,36 +80,40 @@ def list_(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...
     found = [row for row in found if not tables or row["table"] in tables]
     back = [row for row in back if not tables or row["table"] in tables]
     if as_json:
-        click.echo(json.dumps({"version": 1, "rejects": found, "way_back": back}, indent=2))
+        click.echo(json.dumps({"version": 2, "rejects": found, "way_back": back}, indent=2))
         return
-    console = Console()
-    if found:
-        _show(found, console)
+    console, names = Console(), names_apart(str(source) for source, _ in known)
+    for row in found:
+        _show(row, names[row["source"]], console)
+    for source in dict.fromkeys(row["source"] for row in found):
+        again = command("rejects retry", source, settings.options)
+        change = f"Next: change these rows of {names[source]}, and Postgres gets them by itself; after a change of"
+        print_line(console, f"{change} Postgres: `{again}`")
     if back:
-        _show_way_back(back, console)
+        _show_way_back(back, names, console)
     if not found and not back:
         print_line(console, "no rejects: every row is in both stores")
 
 
-def _show(found: list[dict[str, Any]], console: Console) -> None:
-    table = Table(Column("source"), "table", "key", Column("reason", overflow="fold"), "row", box=SIMPLE_HEAD)
-    for row in found:
-        data = row["row"] if len(row["row"]) <= _SHOWN else row["row"][:_SHOWN] + "…"
-        cells = (Path(row["source"]).name, row["table"], row["key"], row["reason"], data)
-        table.add_row(*map(text, cells))
-    print_table(console, table)
-    print_line(console, "next: change the rows in the source; `mirror rejects retry` tries all of them again")
+def _show(row: dict[str, Any], name: str, console: Console) -> None:
+    """One reject, as a block of lines: its row is as wide as it likes."""
+    key, data = (json.dumps(value, ensure_ascii=False) for value in (row["key"], row["row"]))
+    print_line(console, BAD, f" {name}: {row['table']} {short(key, _SHOWN)}: {row['reason']}")
+    print_line(console, f"  row:  {short(data, _SHOWN)}")
+    if row["statement"]:
+        print_line(console, f"  mend: {row['statement']}")
+    elif row["find"]:
+        print_line(console, f"  find: {row['find']}")
 
 
-def _show_way_back(found: list[dict[str, Any]], console: Console) -> None:
+def _show_way_back(found: list[dict[str, Any]], names: dict[str, str], console: Console) -> None:
     """Rows of Postgres that the file does not take."""
     print_line(console, "rows of Postgres that the file does not take:")
-    table = Table(Column("source"), "table", "key", Column("reason", overflow="fold"), "first seen", box=SIMPLE_HEAD)
     for row in found:
-        seen = row["first_seen"].partition(".")[0]
-        table.add_row(*map(text, (Path(row["source"]).name, row["table"], ", ".join(row["key"]), row["reason"], seen)))
-    print_table(console, table)
-    print_line(console, "next: change or delete them in Postgres; they are tried again with all that is carried back")
+        key, seen = ", ".join(row["key"]), row["first_seen"].partition(".")[0]
+        print_line(console, BAD, f" {names[row['source']]}: {row['table']} {short(key, _SHOWN)}: {row['reason']}")
+        print_line(console, f"  first seen: {seen}")
+    print_line(console, "Next: change or delete them in Postgres; they are tried again with all that is carried back")
 
 
 @rejects.command(
@@ -140,13 +146,17 @@ def retry(settings: Settings, debug: bool, timeout: float, replace_rows: bool) -
                 try:
                     mirror.retry(max(0.0, deadline - time.monotonic()), replace=replace_rows)
                 except OthersWroteError as error:
-                    again = f"mirror rejects retry {shlex.quote(str(source))}{settings.options} --replace-rows"
-                    advise_replacing(error, again)
+                    advise_replacing(error, command("rejects retry", str(source), settings.options, " --replace-rows"))
                     raise
                 status = mirror.status()
             left += status.rejects + len(status.refusals)
-            refused = f", {len(status.refusals)} tables refused" if status.refusals else ""
-            click.echo(f"{source.name}: {status.rejects} rows that Postgres cannot hold{refused}")
+            refused = f", {counted(len(status.refusals), 'table')} refused" if status.refusals else ""
+            click.echo(f"{source.name}: {counted(status.rejects, 'row')} that Postgres cannot hold{refused}")
+            if status.rejects:
+                shown = command("rejects list", str(source), settings.options)
+                click.echo(f"Next: {shown}  # which rows, and how to change them in the source")
+            if status.refusals:
+                click.echo(f"Next: {command('status', str(source), settings.options)}  # why tables are refused")
     sys.exit(1 if left else 0)
 
 
@@ -157,8 +167,26 @@ def _rejects(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
         if cursor.execute("SELECT to_regclass('mirror.rejects') IS NULL").fetchone() == (True,):
             return []
         rows = cursor.execute(statement("rejects_list"), (str(source), schema)).fetchall()
-    names = ("table", "key", "reason", "row", "position", "first_seen")
-    return [{"source": str(source), **dict(zip(names, row, strict=True))} for row in rows]
+    return [_as_json(source, *row) for row in rows]
+
+
+def _as_json(
+    source: Path, table: str, key: str, reason: str, row: str, position: str, seen: str, columns: Any, named: Any
+) -> dict[str, Any]:
+    values, of_row = json.loads(key), json.loads(row)
+    names = None if columns is None else key_columns(columns, named)
+    known = columns is not None
+    return {
+        "source": str(source),
+        "table": table,
+        "key": values,
+        "reason": reason,
+        "row": of_row,
+        "position": position,
+        "first_seen": seen,
+        "statement": mend(table, names, values, of_row, reason) if known else None,
+        "find": find(table, names, values, of_row) if known else None,
+    }
 
 
 def _way_back(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:

@@ -13,9 +13,11 @@ from rich.console import Console
 
 from mirror.cli.moved import look_for_strays
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
-from mirror.cli.output import BAD, GOOD, NOTE, print_line
+from mirror.cli.output import BAD, GOOD, NOTE, print_line, short
+from mirror.core.commands import command
 from mirror.core.config.settings import Settings
 from mirror.core.errors import ConfigError, SourceError
+from mirror.core.words import counted
 from mirror.cutover.stray_numbers import Kept
 from mirror.cutover.strays import Adopted, Strays
 
@@ -76,15 +78,22 @@ def strays(settings: Settings, debug: bool, as_json: bool, adopt: bool, new_ids:
                     left += len(adopted.left)
                     document |= _adopted(adopted)
                     lines = _told(adopted, source)
+                    if adopted.left:
+                        first = 2 if new_ids else 1
+                        document["next_steps"] = _next_steps(str(source), settings.options)[first:]
+                        lines += [("", f"Next: {step}") for step in document["next_steps"]]
                 elif discard:
                     document["discarded"] = _discard(found, source)
-                    lines = [(GOOD, f" {source.name}: {document['discarded']:,} rows thrown away")]
+                    lines = [(GOOD, f" {source.name}: {counted(document['discarded'], 'row')} thrown away")]
                 else:
                     kept = found.all()
                     document["strays"] = [_as_json(one) for one in kept]
                     lines = [("", line) for one in kept[:_MOST] for line in _described(one, source)]
                     lines += _rest(len(kept))
                     lines = lines or [("", f"{source.name}: no strays")]
+                    if kept:
+                        document["next_steps"] = _next_steps(str(source), settings.options)
+                        lines += [("", f"Next: {step}") for step in document["next_steps"]]
             documents.append(document)
             if not as_json:
                 if note := document.get("note"):
@@ -94,6 +103,19 @@ def strays(settings: Settings, debug: bool, as_json: bool, adopt: bool, new_ids:
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": documents}, indent=2))
     sys.exit(1 if left else 0)
+
+
+def _next_steps(source: str, options: str) -> list[str]:
+    """What can be done with strays."""
+
+    def line(more: str, does: str) -> str:
+        return f"{command('cutover strays', source, options, more)}  # {does}"
+
+    return [
+        line(" --adopt", "write them to Postgres; what Postgres has written since stays there"),
+        line(" --adopt --new-ids", "and give a new number to those whose number Postgres has given, too"),
+        line(" --discard", "have Postgres' rows in the file, and forget these"),
+    ]
 
 
 def _looks(source: Path, dsn: str, settings: Settings) -> bool:
@@ -110,7 +132,7 @@ def _adopted(done: Adopted) -> dict[str, Any]:
 
 
 def _told(done: Adopted, source: Path) -> list[tuple[Any, str]]:
-    lines: list[tuple[Any, str]] = [(GOOD, f" {source.name}: {done.count:,} rows adopted")]
+    lines: list[tuple[Any, str]] = [(GOOD, f" {source.name}: {counted(done.count, 'row')} adopted")]
     lines += [(GOOD, f" {one.table} {one.key} is [{new}] in Postgres") for one, new in done.new_ids[:_MOST]]
     lines += _rest(len(done.new_ids))
     lines += [(BAD, f" {one.table} {one.key}: {why}") for one, why in done.left[:_MOST]]
@@ -130,7 +152,7 @@ def _discard(found: Strays, source: Path) -> int:
                 "throw strays away",
                 str(source),
                 "the mirror has not written Postgres' rows to the file yet; it will",
-                next_step=f"is `mirror up {source}` running?",
+                next_step="`mirror status` says whether one runs",
                 retryable=True,
             )
         time.sleep(0.05)
@@ -142,15 +164,9 @@ def _described(one: Kept, source: Path) -> list[str]:
     state = "" if one.state == "in file" else f" ({one.state})"
     return [
         f"{source.name}: {one.table} {one.key}{state}: {one.seen_at}: {who}",
-        f"  before: {_short(one.before)}",
-        f"  after:  {_short(one.after)}",
+        f"  before: {'no row' if one.before is None else short(one.before, _SHOWN)}",
+        f"  after:  {'no row' if one.after is None else short(one.after, _SHOWN)}",
     ]
-
-
-def _short(row: str | None) -> str:
-    if row is None:
-        return "no row"
-    return row if len(row) <= _SHOWN else f"{row[:_SHOWN]}…"
 
 
 def _as_json(one: Kept) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import click
 from mirror.cli.options import schema_of
 from mirror.cli.output import printable
 from mirror.cli.running import gate_of
+from mirror.core.commands import completed
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError
@@ -73,14 +74,18 @@ class Terminal:
             ControlClient(source_folder(self.settings.state_dir, self.source)).close()
             return self._compare(look)
         except ControlError as error:
-            return Compared("not checked", str(error))
+            said = completed(str(error), str(self.source), self.settings.options)
+            return Compared("not checked", said)
 
     def _compare(self, look: Callable[[], None]) -> Compared:
         settings, schema = self.settings, schema_of(self.settings, self.source)
         folder = source_folder(settings.state_dir, self.source)
         with (
             connect(self.dsn, autocommit=False) as connection,
-            gate_of(self.source, self.dsn, settings.state_dir, schema, settings.options, settings.rules) as gate,
+            # None of its own: this command waits for hours, and would keep another mirror from starting.
+            gate_of(
+                self.source, self.dsn, settings.state_dir, schema, settings.options, settings.rules, start=False
+            ) as gate,
             closing(ParityLock(folder)) as lock,
         ):
             lock.take(wait=True)

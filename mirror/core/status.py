@@ -23,6 +23,8 @@ from mirror.core.versions import require_format, stamped
 
 #: Version of :class:`StatusReport` and of the JSON that ``mirror status --json`` prints.
 STATUS_VERSION = 1
+#: Minutes over which the worst lag is reported.
+LAG_MINUTES = 5
 #: The file in a source's folder in which its mirror saves its last report.
 STATUS_FILE = "status.json"
 
@@ -361,6 +363,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
             description="while it is stopped: size of the log if it was written since, 0 if nothing was; null: unknown"
         ),
     ] = None
+    worst_lag_at: Annotated[float | None, Meta(description="when the worst lag of the last five minutes was")] = None
+    worst_lag_why: Annotated[str, Meta(description="what held the mirror up then; empty: nothing that it knows")] = ""
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from mirror.core.checks import Code
 from mirror.core.errors import SourceError
+from mirror.core.words import counted
 from mirror.cutover.foreign_keys import ForeignKeys
 from mirror.cutover.held import Held, Place, Rail
 from mirror.cutover.readiness import Readiness
@@ -107,13 +108,13 @@ def _add(found: Readiness, code: Code, name: str, rail: Rail, *, made: bool) -> 
     missing = f"{len(rail.missing):,} of {rail.total:,} are not in Postgres: "
     found.statements += rail.statements
     if not passed and rail.makeable and not made:
-        step = "`mirror cutover advance` makes them at the switch: "
+        step = "the move to phase 3 makes them at the switch: "
         found.add_note(code, name, (missing, rail.missing, ", "), step=(step, rail.statements, "; "))
         return
     first = ["change the rows in the source, and plan again"] if rail.broken else []
     if rail.unmade:
         first.append(f"where no statement makes one ({rail.unmade:,}), the programs that write have to see to it")
-    last = f"if that is planned, or programs only read, add --acknowledge '{name}'"
+    last = f"if that is planned, or programs only read, {found.plan_with(name)}"
     found.add_many(
         code,
         name,
@@ -178,7 +179,7 @@ def _count_nulls(place: Place, rail: Rail, held: Held, loose: Sequence[tuple[str
     for (source, name), nulls in zip(loose, row or (), strict=True):
         label = f"{held.name}.{source}"
         if nulls:
-            rail.broken.append(f"{label}: {nulls:,} rows have NULL")
+            rail.broken.append(f"{label}: NULL in {counted(nulls, 'row')}")
             rail.cannot(label, "these rows come first")
         else:
             rail.make(label)

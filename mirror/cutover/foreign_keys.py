@@ -12,6 +12,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Identifier
 
+from mirror.core.words import counted
 from mirror.cutover.breaches import rows_without
 from mirror.cutover.held import Held, Place, Rail, folded, names
 from mirror.cutover.unique_keys import PlainKey
@@ -86,7 +87,7 @@ class ForeignKeys:
         place = self._place
         orphans = rows_without(place.connection, place.table(held), keys, place.owned, place.table(other), joined)
         if orphans:
-            rail.broken.append(f"{label}: {orphans.count:,} rows refer to none: {orphans.named}")
+            rail.broken.append(f"{label}: {counted(orphans.count, 'orphan')}: {orphans.named}")
         self._make(held, other, reference, label, pairs, ours, theirs, orphaned=bool(orphans))
 
     def _make(

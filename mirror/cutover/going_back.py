@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mirror.core.agreement import Agreement
 from mirror.core.control import wait_for_mirror
 from mirror.core.errors import ControlError, MirrorError, NotRunningError
+from mirror.core.words import counted
 from mirror.cutover.move import GONE_SECONDS
 from mirror.cutover.narrowing import FEW_ROWS, ROUNDS
 from mirror.postgres.failures import translated
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 60.0
 #: The same, while programs wait.
 SHORT_WAIT_SECONDS = 10.0
+#: Seconds between two counts of what the mirror has still to carry.
+TELL_SECONDS = 1.0
 
 
 def compare(move: Move) -> str:
@@ -57,10 +60,18 @@ def _catch_up(move: Move) -> None:
     """Wait until the file has what is visible in Postgres now."""
     deadline = time.monotonic() + WAIT_SECONDS
     with translated(ending.DRAIN, str(move.source)):
-        seen = ending.snapshot(move.conn)
-        while not ending.has(move.conn, move.source_id, seen) and time.monotonic() < deadline:
+        seen, told = ending.snapshot(move.conn), time.monotonic()
+        while not ending.has(move.conn, move.source_id, seen) and (now := time.monotonic()) < deadline:
+            if now > told + TELL_SECONDS:
+                move.doing, told = still_to_carry(move, seen), now
             move.require_way_back()
             time.sleep(0.01)
+        move.doing = ""
+
+
+def still_to_carry(move: Move, seen: str) -> str:
+    """How far the mirror is with what was visible in a snapshot of Postgres, in words. Raises psycopg's errors."""
+    return f"{counted(ending.left(move.conn, move.source_id, seen), 'row')} still to be carried into the file"
 
 
 def compare_again(move: Move) -> str:

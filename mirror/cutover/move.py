@@ -18,6 +18,7 @@ from mirror.core.errors import ControlError, FencedError, NotRunningError, SinkE
 from mirror.core.faults import Faults, no_fault
 from mirror.core.place import is_stand_in, where
 from mirror.core.status import Phase as MirrorPhase
+from mirror.core.words import counted
 from mirror.cutover import flags, narrowing, renaming, sequences, strays
 from mirror.cutover.fence import Fence
 from mirror.cutover.finalize import Finalize
@@ -97,6 +98,8 @@ class Move:
     """The snapshot of Postgres from which on what is written there is compared while programs wait."""
     held: Session | None = field(init=False, default=None)
     """A transaction that keeps programs from writing in Postgres."""
+    doing: str = field(init=False, default="")
+    """How far a step is, for people who wait for it."""
 
     def __post_init__(self) -> None:
         """Connect to Postgres. Raises ``SinkError``."""
@@ -110,9 +113,8 @@ class Move:
                 (made,) = self.conn.execute("SELECT to_regclass('mirror.phase') IS NOT NULL").fetchone() or (False,)
                 row = made and self.conn.execute(query, (str(self.source), self.schema)).fetchone()
                 if not row:
-                    step = f"run `mirror up {self.source}` first"
                     raise UnknownSourceError(
-                        "move a source", str(self.source), "it is not mirrored here", next_step=step
+                        "move a source", str(self.source), "it is not mirrored here", next_step="run `mirror up`"
                     )
                 self.source_id, self.agent = row
                 self.targets = list(load_targets(self.conn, self.source_id, self.agent).values())
@@ -217,7 +219,7 @@ class Move:
                 self.held = connect(self.dsn, name="mirror cutover", raw=True, autocommit=False)
                 with translated("hold the tables in Postgres", str(self.source)):
                     locks.take(self.held, tables, "SHARE ROW EXCLUSIVE")
-                return f"{len(self.targets):,} tables"
+                return counted(len(self.targets), "table")
             except SinkError as error:
                 # A program's transaction may wait for a table that is locked here, and be waited for here.
                 self.release_postgres()
@@ -245,7 +247,7 @@ class Move:
         """Make the triggers of the way back, switched off."""
         with translated("prepare the way back", str(self.source)), self.conn.transaction():
             capture.install(self.conn, self.source_id, self.targets)
-        return f"{len(self.targets):,} tables"
+        return counted(len(self.targets), "table")
 
     def watch_mirror(self) -> str:
         """Capture what the mirror writes from now on: it is compared once more when nothing is written any more."""
@@ -379,7 +381,7 @@ class Move:
             fence = self.fence or Fence(self.source)
             try:
                 if kept == "abort":
-                    said = f"{said} of {fence.refuse():,} tables"
+                    said = f"{said} of {counted(fence.refuse(), 'table')}"
                 else:
                     said = f"{said} {fence.hide(self.faults).name}"
                     with suppress(ControlError), self.control() as client:
@@ -443,7 +445,7 @@ class Move:
             raise SinkError(
                 "go back to the file",
                 str(self.source),
-                f"it does not take {rejects:,} rows that Postgres has",
+                f"it does not take {counted(rejects, 'row')} that Postgres has",
                 next_step="`mirror rejects list` shows them: change or delete them in Postgres",
             )
         with translated("look at the way back", str(self.source)):

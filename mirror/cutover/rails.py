@@ -20,14 +20,15 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from mirror.core.checks import Check, Code
 from mirror.core.errors import MirrorError, SinkError
-from mirror.core.status import Phase, StatusReport
+from mirror.core.status import LAG_MINUTES, Phase, StatusReport
 from mirror.core.tables import Constraint
+from mirror.core.words import counted
 from mirror.cutover import sequences, statistics, vector_indexes
 from mirror.cutover.breaches import repeated, rows_without
 from mirror.cutover.constraints import judge_constraints
 from mirror.cutover.mirrored import targets_of
 from mirror.cutover.readiness import Part, Readiness
-from mirror.cutover.renamed import judge_kept, judge_rules
+from mirror.cutover.renamed import judge_kept, judge_rules, note_dropped
 from mirror.parity.proof import ENOUGH, FORMS, last_run
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import require_known_schema, statement
@@ -39,13 +40,14 @@ LAG_SECONDS = 1.0
 #: Bytes that must be free for the state directory.
 ROOM_BYTES = 1 << 30
 #: Guard rails that an operator may acknowledge: backups that can be restored; rows, tables and columns that Postgres
-#: will not have; views and grants for tables that are only kept; commits on which the hook and the WAL disagreed, and
-#: reads that differed, when it is known why. And what SQLite enforces and Postgres does not, where it is planned, or
-#: programs only read; and what only makes reads slow.
+#: will not have, or in another type; views and grants for tables that are only kept; commits on which the hook and the
+#: WAL disagreed, and reads that differed, when it is known why. And what SQLite enforces and Postgres does not,
+#: where it is planned, or programs only read; and what only makes reads slow.
 ACKNOWLEDGED = (
     "backups",
     "lag",
     "rejects",
+    "widened columns",
     "left out",
     "kept tables",
     "discrepancies",
@@ -68,14 +70,15 @@ def plan(
     acknowledged: Collection[str],
     options: str = "",
     presets: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    named: str = "",
 ) -> Readiness:
     """Judge whether reads of a source may move to Postgres. Errors of Postgres become guard rails that are not passed.
 
     ``status``: its status report. ``folder``: its folder in the state directory. ``acknowledged``: names of
     :data:`ACKNOWLEDGED`. ``options``: the options that commands need besides its name, for the next steps.
-    ``presets``: ``cutover.sequences`` of mirror.json.
+    ``presets``: ``cutover.sequences`` of mirror.json. ``named``: the source that these are to name, of a clone.
     """
-    found = Readiness(str(source), options, acknowledged)
+    found = Readiness(str(source), options, acknowledged, named=named)
     _check_mirror(found, status, folder)
     forms = None
     try:
@@ -85,37 +88,79 @@ def plan(
             _check_postgres(found, connection, source, schema, presets)
     except MirrorError as error:
         found.add(Code.POSTGRES, "Postgres", False, str(error), error.next_step or "repair it, and plan again")
+    if found.phase == 3:  # what else there is to say is about a move that was made
+        found.rails, found.statements = [rail for rail in found.rails if rail.code is Code.PHASE], []
+        return found
     _judge_parity(found, folder, forms)
     known = "backups" in acknowledged
     figure = "acknowledged" if known else "not acknowledged"
-    step = "back up Postgres and the SQLite file, try to restore both, and add --acknowledge backups"
+    step = f"back up Postgres and the SQLite file, try to restore both; then {found.plan_with('backups')}"
     found.add(Code.BACKUPS, "backups", known, figure, step)
     return found
 
 
 def _check_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
     following = status.phase is Phase.FOLLOWING
-    step = f"run `{found.command('up')}`, and wait until it follows"
+    steps = {
+        Phase.PAUSED: f"resume it: {found.step('resume')}",
+        Phase.STOPPED: f"start it, and wait until it follows: {found.step('up')}",
+        Phase.FAILED: f"{found.step('status')} says why; once that is repaired, {found.step('up')}",
+    }
+    step = steps.get(status.phase, f"wait until it follows: {found.step('status')} says what it does")
     found.add(Code.MIRROR, "mirror", following, str(status.phase), step)
-    worst = status.worst_lag_seconds
-    lag = "not measured" if worst is None else f"{worst * 1000:,.0f} ms at worst in the last minutes"
-    enough = following and worst is not None and worst <= LAG_SECONDS
-    step = f"find what slows the mirror: reads would be that old; the limit is {LAG_SECONDS:g} s"
-    if worst is None:
-        step = "it is measured from when the mirror has caught up for the first time"
-    step = f"{step}; or add --acknowledge lag" if following else "it is measured while the mirror follows"
-    found.add_or_acknowledge(Code.LAG, "lag", enough, lag, step)
+    _judge_lag(found, status)
     last = last_run(folder)
     gaps = status.gaps
-    copied = [gap for gap in gaps if last is not None and _seconds(gap.at) > last.finished_at]
-    figure, step = f"{len(copied)} of {len(gaps)}", f"compare again: {found.command('parity')}"
-    found.add(Code.GAPS, "gaps since parity", last is not None and not copied, figure, step)
+    copied = [gap for gap in gaps if last is None or _seconds(gap.at) > last.finished_at]
+    figure = "none" if not gaps else f"{len(copied):,} of {counted(len(gaps), 'gap')}"
+    if last is None and gaps:
+        figure = f"{counted(len(gaps), 'gap')}, and never compared"
+    found.add(Code.GAPS, "gaps since parity", not copied, figure, f"compare again: {found.step('parity')}")
     _judge_left_out(found, status)
+    _judge_widened(found, status.widened)
     judge_rules(found, status)
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     step = f"make room for the state directory: {ROOM_BYTES >> 20:,} MB must be free"
     found.add(Code.DISK, "disk", free >= ROOM_BYTES, f"{free >> 20:,} MB free", step)
+
+
+def _judge_widened(found: Readiness, widened: Sequence[str]) -> None:
+    """Columns that are jsonb because of values that do not fit their type."""
+    step = (
+        f"correct the values in the source, and give the columns their own types again: {found.step('rejects retry')};"
+        f" or, if programs can do with jsonb, {found.plan_with('widened columns')}"
+    )
+    figure = f"jsonb, because of values that do not fit, so queries that compute with them fail: {', '.join(widened)}"
+    figure = figure if widened else "none: every column has its own type"
+    found.add_or_acknowledge(Code.COLUMN_WIDENED, "widened columns", not widened, figure, step)
+
+
+def _judge_lag(found: Readiness, status: StatusReport) -> None:
+    """The worst lag of the last minutes, when that was, and until when it counts."""
+    following, worst, at = status.phase is Phase.FOLLOWING, status.worst_lag_seconds, status.worst_lag_at
+    enough = following and worst is not None and worst <= LAG_SECONDS
+    lag = "not measured" if worst is None else f"{worst * 1000:,.0f} ms at worst in the last minutes"
+    again = found.plan_with("lag")
+    if not following:
+        step = "it is measured while the mirror follows"
+    elif worst is None:
+        step = f"it is measured from when the mirror has caught up for the first time; or {again}"
+    else:
+        step = f"find what slows the mirror: reads would be that old; the limit is {LAG_SECONDS:g} s; or {again}"
+    if worst is not None and worst > LAG_SECONDS and at is not None:
+        why = f" ({status.worst_lag_why})" if status.worst_lag_why else ""
+        lag = f"{worst:,.1f} s at worst, at {_clock(at)}{why}; the limit is {LAG_SECONDS:g} s"
+        clears = f"this clears at {_clock(at + LAG_MINUTES * 60 + 1)}"
+        if following and not status.lag_seconds:
+            step = f"{clears}, if nothing else holds the mirror up: {found.step('cutover plan', found.acknowledging())}"
+            step = f"{step}; or {again}"
+    found.add_or_acknowledge(Code.LAG, "lag", enough, lag, step)
+
+
+def _clock(seconds: float) -> str:
+    """A moment, as the clock of this machine shows it."""
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
 
 
 def _judge_parity(found: Readiness, folder: Path, forms: Mapping[str, str] | None) -> None:
@@ -126,6 +171,9 @@ def _judge_parity(found: Readiness, folder: Path, forms: Mapping[str, str] | Non
     if proof == "stale":
         figure = f"{proof}: {figure}"
     repair = " --repair" if last is not None and proof == "different" and last.repairable else ""
+    step = found.step("parity", repair)
+    if last is None and forms is None:
+        step = f"it is compared once it is mirrored: {found.step('up')}"
     parts: list[Part] = [figure]
     never: list[str] = []
     if last is not None and forms is None:
@@ -134,7 +182,7 @@ def _judge_parity(found: Readiness, folder: Path, forms: Mapping[str, str] | Non
         never = last.never_compared(forms)
         parts.append(("made or changed since, and not compared: ", never, ", "))
     passed = proof in ENOUGH and forms is not None and not never
-    found.add_many(Code.PARITY, "parity", passed, figure=parts, steps=[found.command("parity", repair)])
+    found.add_many(Code.PARITY, "parity", passed, figure=parts, steps=[step])
 
 
 def _forms(connection: psycopg.Connection[Any], source: Path, schema: str) -> dict[str, str] | None:
@@ -149,12 +197,12 @@ def _judge_left_out(found: Readiness, status: StatusReport) -> None:
     """Virtual tables that hold data, columns that only the program computes, and those that a rule leaves out: programs
     do not find them there."""
     if status.virtual is None:
-        step = f"it is known once the mirror has begun: `{found.command('up')}`"
+        step = f"it is known once the mirror has begun: {found.step('up')}"
         found.add(Code.LEFT_OUT, "left out", False, "not known", step)
         return
     missing = [*status.virtual, *status.left_out, *status.omitted]
     figure = f"not in Postgres: {', '.join(missing)}" if missing else "no table and no column that holds data"
-    step = "keep what programs read of these in ordinary tables, or add --acknowledge 'left out'"
+    step = f"keep what programs read of these in ordinary tables; or, if they do not, {found.plan_with('left out')}"
     found.add_or_acknowledge(Code.LEFT_OUT, "left out", not missing, figure, step)
 
 
@@ -172,7 +220,7 @@ def _check_postgres(
     with translated("check Postgres", str(source)):
         row = connection.execute(statement("readiness"), {"path": str(source), "schema": schema}).fetchone()
         if row is None:
-            step, why = f"run `{found.command('up')}`", f"it is not mirrored into the schema {schema} here"
+            step, why = f"run {found.step('up')}", f"it is not mirrored into the schema {schema} here"
             raise SinkError("check Postgres", str(source), why, next_step=step)
         rejects, refused, discrepancies, differences, compared, profile_name, agent, vector, invalid = row
         profile = PROFILES.get(profile_name or "generic")
@@ -180,12 +228,17 @@ def _check_postgres(
             why = f"its profile is {profile_name}, of a later version of the mirror"
             raise SinkError("check Postgres", str(source), why, next_step="use that version")
         _judge_phase(found, connection, source, schema)
-        step = f"{found.command('rejects list')}; change the rows in the source, or add --acknowledge rejects"
-        found.add_or_acknowledge(Code.REJECTS, "rejects", not rejects, f"{rejects:,} rows", step)
+        step = (
+            f"{found.step('rejects list')} shows them, and how to change them in the source; or, if Postgres need not"
+            f" have them, {found.plan_with('rejects')}"
+        )
+        figure = counted(rejects, "row") if rejects else "none: Postgres has every row"
+        found.add_or_acknowledge(Code.REJECTS, "rejects", not rejects, figure, step)
         figure = ", ".join(refused) or "none"
-        found.add(Code.REFUSED, "refused tables", not refused, figure, f"{found.command('status')} says why")
+        found.add(Code.REFUSED, "refused tables", not refused, figure, f"{found.step('status')} says why")
         judge_kept(found, connection, source, schema)
-        step = "look at mirror.discrepancies, run `mirror parity`, and add --acknowledge discrepancies"
+        note_dropped(found, connection, source, schema)
+        step = f"look at the table mirror.discrepancies; {found.step('parity')}; {found.plan_with('discrepancies')}"
         figure = f"{discrepancies:,} between hook and WAL"
         found.add_or_acknowledge(Code.DISCREPANCIES, "discrepancies", not discrepancies, figure, step)
         _judge_reads(found, differences, compared)
@@ -210,13 +263,16 @@ def _check_postgres(
 def _judge_phase(found: Readiness, connection: psycopg.Connection[Any], source: Path, schema: str) -> None:
     """Where there is no phase to move to, say so."""
     row = connection.execute(
-        "SELECT p.finalized_at IS NOT NULL FROM mirror.phase p JOIN mirror.sources s USING (source_id)"
-        " WHERE s.path = %s AND s.schema_name = %s AND p.sealed_at IS NOT NULL",
+        "SELECT CASE WHEN p.sealed_at IS NULL THEN least(p.phase, 2) ELSE 3 END, p.finalized_at IS NOT NULL"
+        " FROM mirror.phase p JOIN mirror.sources s USING (source_id) WHERE s.path = %s AND s.schema_name = %s",
         (str(source), schema),
     ).fetchone()
-    if row is not None:
-        figure = "3: programs use Postgres alone" + (", and the move was finalized" if row[0] else "")
-        step = "nothing is left to do" if row[0] else f"{found.command('cutover finalize')} ends the way back"
+    if row is None:
+        return
+    found.phase, found.finalized = row
+    if found.phase == 3:
+        figure = "3: programs use Postgres alone" + (", and the move was finalized" if found.finalized else "")
+        step = "nothing is left to do" if found.finalized else f"{found.step('cutover finalize')} ends the way back"
         found.add(Code.PHASE, "phase", False, figure, step)
 
 
@@ -227,10 +283,10 @@ def _judge_reads(found: Readiness, differences: int, compared: int | None) -> No
         figure = "none, but no reads were compared: set storage.reads.shadowPercent to compare some"
         found.rails.append(Check(Code.READ_DIFFERENCES, name, "note", figure))
         return
-    figure = f"{differences:,} kept, of {compared or 0:,} reads compared"
+    figure = f"{differences:,} kept, of {counted(compared or 0, 'read')} compared"
     step = (
-        f"{found.command('differences list')}; compare the tables: {found.command('parity')}; once each is explained, "
-        f"{found.command('differences forget')}"
+        f"{found.step('differences list')}; compare the tables: {found.step('parity')}; once each is explained, "
+        f"{found.step('differences forget')}, or {found.plan_with(name)}"
     )
     found.add_or_acknowledge(Code.READ_DIFFERENCES, name, not differences, figure, step)
 
@@ -246,11 +302,11 @@ def _find_breaches(
         pairs = zip(wanted.columns, wanted.referred_columns, strict=True)
         joined = [SQL("r.{} = t.{}").format(Identifier(theirs), Identifier(ours)) for ours, theirs in pairs]
         found_rows = rows_without(connection, table, keys, owned, Identifier(schema, wanted.referred), joined)
-        what = f"orphans of {wanted.referred}"
+        what = counted(found_rows.count, "orphan") + f" of {wanted.referred}"
     else:
         found_rows = repeated(connection, table, keys, owned)
-        what = "taken more than once"
-    figure = f"{found_rows.count:,} {what} in {wanted.table}: {found_rows.named}" if found_rows else "no row breaks it"
+        what = f"{found_rows.count:,} taken more than once"
+    figure = f"{what} in {wanted.table}: {found_rows.named}" if found_rows else "no row breaks it"
     step = "change the rows in the source, or leave this constraint out"
     found.add(Code.CONSTRAINT, wanted.name, not found_rows, figure, step)
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mirror.core.checks import Check, Code, all_passed
+from mirror.core.commands import command
 
 #: Of many things, those that are shown on a screen; JSON has all.
 _SHOWN = 5
@@ -26,6 +27,11 @@ class Readiness:
     rails: list[Check] = field(default_factory=list)
     statements: list[str] = field(default_factory=list)
     """What makes in Postgres what guard rails miss there; they run in this order."""
+    phase: int = 1
+    """Where the source is: 1, 2 or 3."""
+    finalized: bool = False
+    named: str = ""
+    """The source that commands are to name, where that is another one: this is its clone."""
     short: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By guard rail, where it names many things: its figure and its next step with only some of them."""
 
@@ -70,7 +76,20 @@ class Readiness:
 
     def command(self, what: str, more: str = "") -> str:
         """A command for this source that can be pasted into a shell: ``mirror``, ``what``, the source, ``more``."""
-        return f"mirror {what} {shlex.quote(self.source)}{self.options}{more}"
+        return command(what, self.named or self.source, self.options, more)
+
+    def step(self, what: str, more: str = "") -> str:
+        """The same in a sentence."""
+        return f"`{self.command(what, more)}`"
+
+    def acknowledging(self, name: str = "") -> str:
+        """The options that acknowledge what was, and a guard rail besides, with a space before each."""
+        names = dict.fromkeys((*self.acknowledged, name) if name else self.acknowledged)
+        return "".join(f" --acknowledge {shlex.quote(each)}" for each in names)
+
+    def plan_with(self, name: str) -> str:
+        """The command that plans again, with this guard rail acknowledged, too, in a sentence."""
+        return self.step("cutover plan", self.acknowledging(name))
 
 
 def _joined(parts: Iterable[Part], most: int | None = None) -> str:

@@ -12,6 +12,8 @@ from mirror.core.checks import Check, Code
 from mirror.core.status import StatusReport, named
 from mirror.cutover.readiness import Readiness
 from mirror.postgres.kept import kept_in_use
+from mirror.postgres.migrate import statement
+from mirror.postgres.names import KEPT
 
 
 def judge_rules(found: Readiness, status: StatusReport) -> None:
@@ -34,5 +36,19 @@ def judge_kept(found: Readiness, connection: psycopg.Connection[Any], source: Pa
     )
     kept = kept_in_use(connection, source_id)
     figure = "; ".join(f"{each.kept}, not {each.table}: {named(each.objects)}" for each in kept)
-    step = "make them again for the table of that name and drop the kept one, or add --acknowledge 'kept tables'"
+    step = (
+        "make them again for the table of that name and drop the kept one; or, if nobody needs them, "
+        f"{found.plan_with('kept tables')}"
+    )
     found.add_or_acknowledge(Code.KEPT_TABLES, "kept tables", not kept, figure or "nothing is for them", step)
+
+
+def note_dropped(found: Readiness, connection: psycopg.Connection[Any], source: Path, schema: str) -> None:
+    """Tables and columns that the source had and has not any more, of which Postgres keeps the rows and values.
+
+    Raises psycopg's errors.
+    """
+    rows = RawCursor(connection).execute(statement("dropped"), (str(source), schema, KEPT)).fetchall()
+    if rows:
+        figure = "dropped, or made again, in the source, and kept here under another name: "
+        found.add_note(Code.TABLES, "dropped", (figure, [name for (name,) in rows], ", "))

@@ -11,6 +11,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from mirror.core.checks import Code
 from mirror.core.errors import SinkError
+from mirror.core.words import counted
 from mirror.cutover.readiness import Readiness
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.migrate import statement
@@ -24,7 +25,7 @@ def judge(found: Readiness, connection: psycopg.Connection[Any], targets: Iterab
     """Add a guard rail. Raises psycopg's errors."""
     targets = list(targets)
     missing = _missing(connection, targets)
-    figure = [f"{len(targets):,} tables have them, or need none"] if not missing else []
+    figure = [f"{counted(len(targets), 'table')} with them, or too small to need them"] if not missing else []
     without = [table.as_string(connection) for table in missing]
     found.add_many(
         Code.STATISTICS,
@@ -68,4 +69,4 @@ def analyze(connection: psycopg.Connection[Any], targets: Iterable[Target], foun
             "the user that the mirror connects as may not analyze some",
             next_step=f"as their owner: ANALYZE {listed.as_string(connection)}",
         )
-    return f"{len(wanted):,} tables analyzed"
+    return f"{counted(len(wanted), 'table')} analyzed"

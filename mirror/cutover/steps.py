@@ -15,6 +15,7 @@ from loguru import logger
 
 from mirror.core.errors import MirrorError
 from mirror.core.faults import Faults
+from mirror.core.redaction import redacted
 from mirror.postgres.phase import Event
 
 
@@ -65,8 +66,9 @@ def run(
         except BaseException as error:
             if at <= final:
                 undo(begun, move, say)
-            _log(move, step, "failed", str(error), quiet=True)
-            say(step, "failed", str(error))
+            why = _why(error)
+            _log(move, step, "failed", why, quiet=True)
+            say(step, "failed", why)
             raise
         _log(move, step, "journal" if step.final else "done", detail, quiet=at >= final)
         say(step, "journal" if step.final else "done", detail)
@@ -92,6 +94,11 @@ def undo(
                 say(step, "undone", "")
         except MirrorError as error:
             logger.error("{} could not be undone: {error}", step.words, error=error)
+
+
+def _why(error: BaseException) -> str:
+    """Why a step failed; what to do next is said once, where the error is shown."""
+    return redacted(error.detail or error.operation) if isinstance(error, MirrorError) else str(error)
 
 
 def _log(move: Journal, step: Step[M], event: Event, detail: str, *, quiet: bool = False) -> None:

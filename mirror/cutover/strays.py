@@ -17,6 +17,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from mirror.core.errors import SinkError
 from mirror.core.values import Row
+from mirror.core.words import counted
 from mirror.cutover.sequences import LOCK_SECONDS
 from mirror.cutover.stray_numbers import Kept, Moved, NotAdoptedError, StrayNumbers
 from mirror.postgres.codecs import Unfit, check_key, key_encoder
@@ -65,8 +66,8 @@ def require_none(conn: psycopg.Connection[Any], source_id: int, place: str) -> N
         raise SinkError(
             "go back to the file",
             place,
-            f"programs have written {found:,} rows to it after the switch, and not to Postgres",
-            next_step="`mirror cutover strays` shows them; then add --adopt or --discard",
+            f"programs have written {counted(found, 'row')} to it after the switch, and not to Postgres",
+            next_step="`mirror cutover strays` shows them, and how to adopt them or throw them away",
         )
 
 
@@ -88,8 +89,8 @@ class Strays:
                 (made,) = conn.execute("SELECT to_regclass('mirror.phase') IS NOT NULL").fetchone() or (False,)
                 row = made and conn.execute(statement("reverse_read"), (source, schema)).fetchone()
                 if not row:
-                    step = f"run `mirror up {source}` first"
-                    raise SinkError("read the strays", source, "it is not mirrored here", next_step=step)
+                    why = "it is not mirrored here"
+                    raise SinkError("read the strays", source, why, next_step="run `mirror up`")
                 conn.execute(statement("session_search_path"))
                 return cls(conn, row[0], source, load_targets(conn, row[0], row[1]))
         except BaseException:

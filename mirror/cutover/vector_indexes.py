@@ -20,6 +20,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from mirror.core.checks import Code
 from mirror.core.errors import SinkError
+from mirror.core.words import counted
 from mirror.cutover.readiness import Readiness
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.migrate import statement
@@ -77,7 +78,8 @@ class Warmth:
             return f"{self.index.name}: not known, because the server does not use it for a search"
         if not self.searches:
             return f"{self.index.name}: no vectors"
-        found = f"{self.searches} searches visited {self.visits:,} pages, and {self.missing:,} were not in memory"
+        found = f"{counted(self.searches, 'search', 'searches')} visited {counted(self.visits, 'page')}"
+        found = f"{found}, of which {self.missing:,} not in memory"
         return f"{self.index.name}: {found} (it has {self.index.pages:,})"
 
 
@@ -92,8 +94,8 @@ def judge(found: Readiness, connection: psycopg.Connection[Any], targets: Iterab
 
 def _step(found: Readiness) -> str:
     return (
-        f"search, which warms them, until they are: {found.command('cutover plan')}; `mirror cutover advance` does so. "
-        f"What is larger than shared_buffers never is: enlarge that, or add --acknowledge '{NAME}'"
+        f"search, which warms them, until they are: {found.step('cutover plan', found.acknowledging())}; a move does"
+        f" so, too. What is larger than shared_buffers never is: enlarge that, or {found.plan_with(NAME)}"
     )
 
 

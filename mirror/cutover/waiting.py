@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from mirror.core.errors import FencedError, MirrorError, SinkError
 from mirror.core.signals import Signals
+from mirror.core.words import counted
 from mirror.cutover.mirrored import targets_of
 from mirror.postgres import moving, phase
 from mirror.postgres.failures import translated
@@ -129,7 +130,7 @@ class _Wait:
                 self._look()
                 self.signals.wait(LOOK_SECONDS)
         except _Go:
-            return f"{self._compared:,} comparisons of all rows, the last one: {self._proof}"
+            return f"{counted(self._compared, 'comparison')} of all rows, the last one: {self._proof}"
 
     def _compare(self) -> None:
         found = self._operator.compare(self._look)
@@ -164,7 +165,7 @@ class _Wait:
     def _look(self) -> None:
         """Raise ``_Go`` if it is to go on and can; an error if it is not to go on at all."""
         if self.signals.came:
-            step = "the same command begins again; what it had made is undone"
+            step = "what it had made is undone; the same command begins again"
             raise MirrorError("wait", str(self._move.source), "the process was asked to end", next_step=step)
         if time.monotonic() < self._looked_at + LOOK_SECONDS:
             return
@@ -203,20 +204,20 @@ def state(move: Move) -> Waiting | None:
         return None if row is None or not moving.is_moved(move.conn, move.source_id) else Waiting(*row)
 
 
-def go(move: Move) -> None:
-    """Have a move that waits go on, and wait until it does: a comparison that runs may come first.
+def go(move: Move) -> int:
+    """Have a move that waits go on, and wait until it is over: a comparison that runs may come first.
 
-    Raises ``MirrorError`` if none waits, or it does not go on.
+    Returns the phase that the source is in then. Raises ``MirrorError`` if none waits, it does not go on, or it fails.
     """
     source = str(move.source)
     begun = False
     if move.phase.finalized_at is not None:
-        raise MirrorError("go on", source, "its move was finalized", next_step="there is nothing left to do")
+        raise MirrorError("go on", source, "its move was finalized", next_step="nothing is left to do")
     while True:
         now = state(move)
         if now is not None and now.reason:
             _withdraw(move)
-            step = "when that is settled, call `mirror cutover go` again; Ctrl-C ends the command that waits"
+            step = "when that is settled, `mirror cutover go` again; Ctrl-C ends the command that waits"
             raise MirrorError("go on", source, f"it cannot yet: {now.reason}", next_step=step)
         with translated("go on", source):
             if now is not None and not begun:
@@ -232,10 +233,31 @@ def go(move: Move) -> None:
             ).fetchone() or (False,)
         if now is None:
             if begun and told:
-                return
+                return _over(move)
             detail = "it has ended without switching" if begun else "no `mirror cutover advance --wait` waits for it"
-            step = f"`mirror cutover {'status' if begun else 'plan'} {source}`"
+            step = f"`mirror cutover {'status' if begun else 'plan'}`"
             raise MirrorError("go on", source, detail, next_step=step)
+        time.sleep(LOOK_SECONDS)
+
+
+def _over(move: Move) -> int:
+    """Wait until the command that has gone on has ended; returns the phase. Raises ``MirrorError`` if it has failed."""
+    source = str(move.source)
+    while True:
+        with translated("go on", source):
+            ended = not moving.is_moved(move.conn, move.source_id)
+            now = phase.read(move.conn, move.source_id)
+            if now.moving_to is None and now.number > move.phase.number:
+                return now.number
+            if ended:
+                row = move.conn.execute(
+                    "SELECT step, detail FROM mirror.cutover_log WHERE source_id = $1::bigint AND event = 'failed'"
+                    " AND epoch = $2::bigint ORDER BY log_id DESC LIMIT 1",
+                    (str(move.source_id), str(now.epoch)),
+                ).fetchone()
+        if ended:
+            detail = "the command that waited went on, and has ended" + ("" if row is None else f": {row[0]}: {row[1]}")
+            raise MirrorError("go on", source, detail, next_step="`mirror cutover status` shows where it is")
         time.sleep(LOOK_SECONDS)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mirror.core.agreement import Agreement
 from mirror.core.errors import SinkError
+from mirror.core.words import counted
 from mirror.postgres import phase, watch
 from mirror.postgres.table_locks import TableLocks
 from mirror.postgres.target import Conn, Target
@@ -43,8 +44,10 @@ class WayBack(NamedTuple):
         """In words; empty if there is nothing to say."""
         parts = [
             f"the way back is lost: {self.lost}" if self.lost is not None else "",
-            f"{self.strays:,} rows are in the file alone: `mirror cutover strays` shows them" if self.strays else "",
-            f"{self.rejects:,} rows are in Postgres alone: the file does not take them (`mirror rejects list`)"
+            f"in the file alone: {counted(self.strays, 'row')} (`mirror cutover strays` shows them)"
+            if self.strays
+            else "",
+            f"in Postgres alone: {counted(self.rejects, 'row')} that the file does not take (`mirror rejects list`)"
             if self.rejects
             else "",
         ]
@@ -81,28 +84,40 @@ def has(conn: Conn, source_id: int, seen: str) -> bool:
     return row == (False,)
 
 
+def left(conn: Conn, source_id: int, seen: str) -> int:
+    """How many rows that were visible in a snapshot the file does not have yet. Raises psycopg's errors."""
+    row = conn.execute(
+        "SELECT count(*) FROM mirror.outbox o JOIN mirror.reverse r USING (source_id)"
+        " WHERE o.source_id = $1::bigint AND NOT pg_visible_in_snapshot(o.xid, r.snapshot)"
+        " AND pg_visible_in_snapshot(o.xid, $2::pg_snapshot)",
+        (str(source_id), seen),
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def judged(found: Agreement, place: str) -> str:
     """What to say of a comparison. Raises ``SinkError`` if the file differs in what nobody knew."""
     if differ := found.unknown + found.not_carried:
-        rows = f"{differ:,} rows of the file are not as in Postgres ({', '.join(found.named)})"
+        rows = f"{counted(differ, 'row')} of the file not as in Postgres ({', '.join(found.named)})"
         if found.not_carried:
             raise SinkError(
                 "compare with the file",
                 place,
                 f"{rows}, and for {found.not_carried:,} of them no program has written to the file: the way back did"
                 " not carry them",
-                next_step="start `mirror up` again, which keeps them: `mirror cutover strays`; or finalize with"
-                f" --acknowledge '{ACKNOWLEDGED}'",
+                next_step="start `mirror up` again, which keeps them: `mirror cutover strays`; or `mirror cutover"
+                f" finalize --acknowledge '{ACKNOWLEDGED}'`",
             )
         raise SinkError(
             "compare with the file",
             place,
             f"{rows}: programs have written them to the file, which was not known before",
-            next_step="`mirror cutover strays` shows them; add --adopt or --discard; or finalize again, which leaves"
-            " them in the file alone",
+            next_step="`mirror cutover strays` shows them, and how to adopt them or throw them away; or `mirror cutover"
+            " finalize` again, which leaves them in the file alone",
         )
     known = found.strays + found.rejects
-    return f"{found.rows:,} rows of the file were compared" + (f", {known:,} differ as is known" if known else "")
+    said = f"{counted(found.rows, 'row')} of the file compared"
+    return said + (f", {known:,} differ as is known" if known else "")
 
 
 def end(conn: Conn, source_id: int, epoch: int, locks: TableLocks, why: str = "") -> None:

@@ -14,6 +14,7 @@ from mirror.core.errors import SinkError, SourceError
 from mirror.core.quote import quoted
 from mirror.core.sql_values import decoded, with_classes
 from mirror.core.values import Row, Value
+from mirror.core.words import counted
 from mirror.parity.values import Cells
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.failures import translated
@@ -135,8 +136,9 @@ def _counted(conn: Session, db: apsw.Connection, targets: Collection[Target], *,
         if theirs is None:
             continue
         [[mine]] = db.execute(f"SELECT count(*) FROM {quoted(name)}").fetchall()
+        assert isinstance(mine, int)
         if theirs != mine:
-            yield f"{name}: {mine:,} rows in the file, {theirs:,} in Postgres"
+            yield f"{name}: {counted(mine, 'row')} in the file, {theirs:,} in Postgres"
 
 
 def _of_table(

@@ -9,7 +9,7 @@ from mirror.core.peer import start_step
 from mirror.core.source_settings import proposed_schema
 from mirror.core.status import Phase, StatusReport, is_lost, named
 from mirror.core.words import counted
-from mirror.sidecar.refused import causes
+from mirror.sidecar.refused import causes, renamings
 
 
 def next_steps(report: StatusReport, options: str = "", own_schema: str = "") -> list[str]:
@@ -64,6 +64,7 @@ def refused(report: StatusReport, options: str = "", own_schema: str = "") -> li
     """The steps for tables that Postgres refuses; as for :func:`next_steps`."""
     steps = []
     taken = [refusal.table for refusal in report.refusals if refusal.own_schema]
+    steps += renamings(report.refusals, options)
     if taken:
         proposed = proposed_schema(Path(report.source), report.schema)
         command = own_schema or f"mirror up {_named(report, options)} --schema {proposed}"

@@ -157,10 +157,11 @@ class Pipeline:
         self._feed.disconnect()
         self._source.close()
         self._forget_copy()
-        self.requests.sealed = sealed
+        self.requests.seal(sealed)
         loop = (self._mailbox.serve, self._check, self._repose.stopping, self._faults, self._publishing)
         carry_back(self.task, self.status, *loop, lambda: self.hooks.hooked.writers, self.requests.agreements)
-        self.requests.sealed, self._returned = None, self.status.returns()
+        self.requests.seal(None)
+        self._returned = self.status.returns()
         self._source.was_ours()
 
     def _attempt(self) -> Iterator[Rest]:

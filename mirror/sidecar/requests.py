@@ -79,11 +79,22 @@ class Requests:
         """Wait up to ``timeout`` seconds until Postgres has everything up to a position.
 
         Returns False if it takes longer, or the mirror ends before; or while there is a doubt whether what it follows
-        is what programs write.
+        is what programs write; or if the source turns out to have been moved to Postgres (:attr:`sealed`): a mirror
+        that starts takes requests before it knows.
         """
+
+        def done() -> bool:
+            return self._has(lsn) or self._mailbox.closed or self.sealed is not None
+
         with self._applied:
-            self._applied.wait_for(lambda: self._has(lsn) or self._mailbox.closed, timeout)
+            self._applied.wait_for(done, timeout)
             return self._has(lsn)
+
+    def seal(self, sealed: SealedError | None) -> None:
+        """Postgres is the original of the source from now on; None: the file is it again."""
+        with self._applied:
+            self.sealed = sealed
+            self._applied.notify_all()
 
     @property
     def ended(self) -> bool:

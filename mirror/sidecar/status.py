@@ -39,10 +39,10 @@ from mirror.core.status import (
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Profile, Table
 from mirror.core.virtual import left_out
 from mirror.postgres.profiles.generic import column_type
+from mirror.sidecar.lags import Lags
 from mirror.sidecar.news import gap_report, widenings
 from mirror.sidecar.next_steps import next_steps
 from mirror.sidecar.read_tally import ReadTally
-from mirror.sidecar.recent_lags import RecentLags
 from mirror.sidecar.recent_load import RecentLoad
 from mirror.sidecar.rule_notes import begun, rule_notes
 
@@ -160,8 +160,8 @@ class SourceStatus:
         self._schema: Schema | None = None
         self._begun: list[RuleReport] = []
         self._overrides: Mapping[str, Mapping[str, ColumnType]] | None = None
-        self._lags = RecentLags()
-        self.history = self._lags.history
+        self.lags = Lags()
+        self.history = self.lags.history
         self.load = RecentLoad()
         self.reads = ReadTally()
 
@@ -174,7 +174,7 @@ class SourceStatus:
     def is_at(self, position: Position) -> None:
         """Postgres has this position."""
         if str(position.lsn) != self.applied and self.phase is Phase.FOLLOWING:
-            self._lags.add(time.time(), position.committed_at)
+            self.lags.add(time.time(), position.committed_at)
         self.applied, self.committed_at = str(position.lsn), position.committed_at
         if self.behind_since is not None:
             # What is not applied yet was committed after what just was.
@@ -301,9 +301,10 @@ class SourceStatus:
         why, self.behind_since = (held_up, None) if behind is None else behind
         if why is None:
             if self.caught_up_at is None:
-                self._lags.clear()  # of what was committed before it could follow
+                self.lags.clear()  # of what was committed before it could follow
             self.phase, self.caught_up_at = Phase.FOLLOWING, time.time()
             self.last_error = self.error = None
+            self.lags.goes_on()
             return
         if behind is not None and why != self.last_error:
             logger.warning("{}: {}", Path(self.source).name, why)
@@ -342,6 +343,7 @@ class SourceStatus:
             self.phase = Phase.WAITING  # no more following, so that it is not published as followed
             return
         self._set_error(Phase.WAITING, error)
+        self.lags.is_interrupted(error)
         self.interruptions += 1
 
     def has_failed(self, error: MirrorError) -> None:
@@ -392,12 +394,14 @@ class SourceStatus:
         """The state now, with the figures that depend on the clock."""
         now = time.time()
         lag = self._lag(now)
-        worst = max([*self._lags.recent(now), lag]) if lag is not None and self.caught_up_at is not None else None
+        worst = self.lags.worst(now, lag) if lag is not None and self.caught_up_at is not None else None
         report = StatusReport(
             **{field.name: getattr(self, field.name) for field in fields(self)},
             lag_seconds=lag,
             freshness_seconds=round(now - self.committed_at, 3) if self.committed_at else None,
-            worst_lag_seconds=None if worst is None else round(worst, 3),
+            worst_lag_seconds=None if worst is None else worst.seconds,
+            worst_lag_at=None if worst is None else round(worst.at, 3),
+            worst_lag_why="" if worst is None else worst.why,
             reads=self.reads.answers(),
             shadow_reads=self.reads.shadows(),
             changes=None if self._feed is None else self._feed.report(),

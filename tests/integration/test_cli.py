@@ -632,9 +632,15 @@ def test_rejects_are_listed_and_tried_again(cli: CommandLine, writer: Writer, da
     shown = cli.run("rejects", "list", database)
     assert shown.code == 0 and "source.db" in shown.out
     [reject] = json.loads(cli.run("rejects", "list", database, "--json").out)["rejects"]
-    assert "not valid" in reject["reason"] and json.loads(reject["row"]) == {"id": 1, "v": {"text": "Yf9bYl0="}}
+    assert "not valid" in reject["reason"] and reject["row"] == {"id": 1, "v": {"text": "Yf9bYl0="}}
     again = cli.run("rejects", "retry", database)
-    assert again.code == 1 and "1 rows that Postgres cannot hold" in again.out
+    assert again.code == 1 and "1 row that Postgres cannot hold" in again.out
+    assert f"Next: mirror rejects list {database}" in again.out
+    assert reject["find"] == """SELECT * FROM "t" WHERE "v" = CAST(x'61ff5b625d' AS TEXT);"""
+    assert writer.run(reject["find"].replace("*", "id")) == [[1]]
+    assert f"  mend: {reject['statement']}\n" in shown.out
+    writer.run(reject["statement"])
+    assert writer.run("SELECT v FROM t") == [["a\ufffd[b]"]]
     writer.run("UPDATE t SET v = 'repaired'")
     assert cli.run("rejects", "retry", database).code == 0
     assert sql(dsn, "SELECT v FROM t") == [("repaired",)]

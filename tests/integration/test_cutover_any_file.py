@@ -51,8 +51,8 @@ def test_an_ordinary_programs_file(cli: CommandLine, writer: Writer, database: P
         assert failing(rails) == {"foreign keys"}, "`mirror cutover advance` makes the others"
         assert {name for name in CONSTRAINTS if rails[name]["level"] == "note"} == {*CONSTRAINTS} - {"foreign keys"}
         figure = rails["foreign keys"]["figure"]
-        assert "user(boss) to User: 1 rows refer to none: 99" in figure
-        assert "oauth(user_id) to user: 1 rows refer to none: 77" in figure
+        assert "user(boss) to User: 1 orphan: 99" in figure
+        assert "oauth(user_id) to user: 1 orphan: 77" in figure
         assert "1 of 1 are not in Postgres: user(name)" in rails["unique indexes"]["figure"]
         assert rails["not null"]["figure"] == "1 of 1 are not in Postgres: oauth.user_id"
         assert "user.id (SQLite is at 500)" in rails["sequences"]["figure"]
@@ -65,7 +65,7 @@ def test_an_ordinary_programs_file(cli: CommandLine, writer: Writer, database: P
         writer.run('UPDATE "user" SET boss = NULL WHERE boss = 99', "DELETE FROM oauth WHERE user_id = 77")
         assert cli.run("wait", database, "--timeout", LIMIT).code == 0
         rails = plan(cli, database)
-        assert failing(rails) == set() and "refer to none" not in rails["foreign keys"]["figure"]
+        assert failing(rails) == set() and "orphan" not in rails["foreign keys"]["figure"]
         with psycopg.connect(dsn, autocommit=True) as connection:
             for name in CONSTRAINTS:
                 step = rails[name]["next_step"]
@@ -124,7 +124,7 @@ def test_rows_that_would_break_a_constraint(cli: CommandLine, writer: Writer, da
     )
     with cli.up(database):
         rails = plan(cli, database)
-        assert "t.n: 1 rows have NULL" in rails["not null"]["figure"]
+        assert "t.n: NULL in 1 row" in rails["not null"]["figure"]
         assert not rails["not null"]["passed"]
         assert rails["unique indexes"]["level"] == "note", "SQLite takes the two for different, and Postgres, too"
 
@@ -139,7 +139,7 @@ def test_a_file_with_an_agent(cli: CommandLine, writer: Writer, database: Path) 
     )
     with cli.up(database, "--agent", "maya"):
         rails = plan(cli, database)
-        assert "b(a) to a: 1 rows refer to none: 2" in rails["foreign keys"]["figure"]
+        assert "b(a) to a: 1 orphan: 2" in rails["foreign keys"]["figure"]
         assert 'ON "public"."a" ("agent_id", "name")' in rails["unique indexes"]["next_step"]
 
 

@@ -50,13 +50,14 @@ def test_step_by_step(cli: CommandLine, folder: Path, store: Writer, dsn: str) -
     path = folder / "memory.db"
     with cli.up(path):
         rails = plan(cli, path)
-        assert failing(rails) == {"parity", "gaps since parity", "backups"}
+        assert failing(rails) == {"parity", "backups"} and rails["gaps since parity"]["figure"] == "none"
+        assert rails["parity"]["next_step"] == f"`mirror parity {path}`", "a first look, and no repair"
         assert cli.run("parity", path).code == 0
         rails = plan(cli, path, "--acknowledge", "backups")
         assert failing(rails) == set(), rails
         assert "ms at worst" in rails["lag"]["figure"]
         shown = cli.run("cutover", "plan", path, "--acknowledge", "backups")
-        assert shown.code == 0 and "\nREADY: " in shown.out
+        assert shown.code == 0 and shown.out.startswith("READY: memory.db: ")
 
         store.run(item("2", happened_at="some day"))
         cli.run("wait", path)
@@ -88,7 +89,7 @@ def test_step_by_step(cli: CommandLine, folder: Path, store: Writer, dsn: str) -
         rails = plan(cli, path, "--acknowledge", "backups")
         assert failing(rails) == {"category_items_category_fkey", "live_memory_candidates_fact_key"}
         assert (
-            "1 orphans of memory_categories in category_items: nowhere"
+            "1 orphan of memory_categories in category_items: nowhere"
             in rails["category_items_category_fkey"]["figure"]
         )
         with psycopg.connect(dsn) as connection:

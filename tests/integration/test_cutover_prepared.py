@@ -78,7 +78,7 @@ def test_statistics(cli: CommandLine, postgres: Connection) -> None:
     coloured = cli.run("cutover", "plan", *known, env={"FORCE_COLOR": "1"})
     assert last_line(coloured) == (1, "CUTOVER_READY=NO")
     postgres.execute(rail["next_step"])
-    assert plan(cli)["statistics"]["figure"] == "2 tables have them, or need none"
+    assert plan(cli)["statistics"]["figure"] == "2 tables with them, or too small to need them"
     assert last_line(cli.run("cutover", "plan", *known)) == (0, "CUTOVER_READY=YES")
     # VACUUM counts the rows of a table, and says nothing of what is in them.
     postgres.execute("CREATE TABLE copy AS SELECT * FROM notes; DROP TABLE notes CASCADE")
@@ -91,7 +91,7 @@ def test_statistics(cli: CommandLine, postgres: Connection) -> None:
 def test_a_move_analyzes(cli: CommandLine, postgres: Connection) -> None:
     assert not analyzed(postgres)
     done = cli.run("cutover", "advance", "--acknowledge", "backups")
-    assert done.code == 0 and "warm vector indexes, and set sequences ahead: 1 tables analyzed" in done.out, done
+    assert done.code == 0 and "warm vector indexes, and set sequences ahead: 1 table analyzed" in done.out, done
     assert analyzed(postgres)
 
 
@@ -112,7 +112,7 @@ def test_a_table_that_grows_meanwhile(
     postgres.execute("ALTER TABLE small SET (autovacuum_enabled = off)")
     with connect(dsn, raw=True) as connection:
         targets = targets_of(connection, database.resolve(), "public")
-        assert statistics.analyze(connection, targets, Readiness("source.db")) == "1 tables analyzed"
+        assert statistics.analyze(connection, targets, Readiness("source.db")) == "1 table analyzed"
     assert Identifier("public", "small") in looks[-1]
     postgres.execute("DELETE FROM small WHERE id > 1")
 

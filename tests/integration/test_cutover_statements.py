@@ -114,7 +114,10 @@ CASES = {
             "INSERT INTO k(name) VALUES ('Ä')",
             "INSERT INTO k(name) VALUES ('ä')",
         ],
-        notes=["child(k) to k: 1 rows refer to none: nobody", "name is compared by NOCASE, which no foreign key"],
+        notes=[
+            "child(k) to k: 1 orphan: nobody",
+            "name is compared by NOCASE, which no foreign key",
+        ],
     ),
     "conditions": Case(
         [
@@ -164,10 +167,10 @@ CASES = {
             " SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)",
         ],
         notes=[
-            "c(code) to p: 1 rows refer to none: 2",
-            "c(id) to p: 1 rows refer to none: x",
-            "c(any) to p: 2 rows refer to none: x; 9",
-            "c(r) to p: 1 rows refer to none: 3",
+            "c(code) to p: 1 orphan: 2",
+            "c(id) to p: 1 orphan: x",
+            "c(any) to p: 2 orphans: x; 9",
+            "c(r) to p: 1 orphan: 3",
             "c(code) to p: Postgres does not compare bigint with text",
             "c(id) to p: Postgres does not compare text with bigint",
             "c(any) to p: Postgres does not compare jsonb with bigint",

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from mirror.core.folders import holder
-from tests.support.commands import CommandLine
+from tests.support.commands import CommandLine, Done
 from tests.support.source import Writer
 from tests.support.waiting import LIMIT, until
 
@@ -124,6 +124,26 @@ def test_go_without_a_move_that_waits(world: World) -> None:
     assert done.code == 2 and json.loads(done.out)["error"]["next_step"]
 
 
+@pytest.mark.slow
+def test_go_of_a_move_that_fails(world: World) -> None:
+    """The command that has it go on ends as the move does."""
+    world.run("advance", "--acknowledge", "backups")
+    with world.waiting() as process:
+        world.writer.run("BEGIN IMMEDIATE")  # the file cannot be fenced then
+        error = until(lambda: failed(world.cli.run("cutover", "go")), alive=lambda: process.poll() is None)
+        assert "went on, and has ended: fence the file: no program can write to it: a program has had its" in error
+        assert f"`mirror cutover status {world.database}` shows where it is" in error
+        assert ended(process)[0] == 2
+        world.writer.run("ROLLBACK")
+    world.require_undone(2)
+
+
+def failed(done: Done) -> str:
+    """Why the move failed that was told to go on; empty: it could not yet."""
+    assert done.code == 2, done
+    return "" if "it cannot yet" in done.err else done.err.splitlines()[-1]
+
+
 def test_a_difference_ends_it(world: World) -> None:
     with world.waiting() as process:
         world.postgres.execute("UPDATE notes SET body = 'changed by somebody'")
@@ -184,7 +204,7 @@ def test_a_guard_rail_that_does_not_hold(folder: Path, world: World) -> None:
         reason = until(lambda: world.status()["waiting"]["reason"], alive=lambda: process.poll() is None)
         assert "mirror" in reason
         error = world.cli.run("cutover", "go").error
-        assert "it cannot yet" in error and "call `mirror cutover go` again" in error
+        assert "it cannot yet" in error and f"`mirror cutover go {world.database}` again" in error
         with world.cli.up(world.database):
             assert world.go(process)[0] == 0
             assert world.status()["phase"] == 2

@@ -73,12 +73,12 @@ def test_a_program_that_had_the_file_open(world: RenamedWorld) -> None:
     assert stray["key"] == [9] and stray["processes"] == [f"python (pid {world.writer.pid})"]
     assert "mirror cutover strays" in world.run("rollback", code=2)
     world.require_no_program_finds_it()
-    assert "1 rows adopted" in world.run("strays", "--adopt")
+    assert "1 row adopted" in world.run("strays", "--adopt")
     world.stop_mirror()
     world.writer.run("UPDATE notes SET body = 'astray' WHERE id = 1")
     world.start_mirror()
     until(world.strays)
-    assert "1 rows thrown away" in world.run("strays", "--discard")
+    assert "1 row thrown away" in world.run("strays", "--discard")
     assert world.there() == [[1, "one"], [9, "astray"]]
     until(world.carried)
     world.run("rollback")

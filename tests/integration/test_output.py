@@ -96,7 +96,7 @@ def test_every_command(cli: CommandLine, source: Path, dsn: str) -> None:
 
     rejects = cli.run("rejects", "list", source, env=wide).out
     assert f"{COLUMN}: text that is not valid" in rejects and SOURCE in rejects
-    assert '"n":"[dim]a"' in rejects
+    assert '"n": "[dim]a"' in rejects
 
     with psycopg.connect(dsn) as connection:
         connection.execute(f'DELETE FROM "{TABLE}"'.encode())
@@ -116,4 +116,4 @@ def test_every_command(cli: CommandLine, source: Path, dsn: str) -> None:
     assert f"{SOURCE}: gap, healed: [u]lost" in status
 
     plan = cli.run("cutover", "plan", source, env=wide).out
-    assert f"NOT READY: {source}" in plan and "refused tables: taken" in plan
+    assert f"NOT READY: {SOURCE}" in plan and "refused tables: taken" in plan

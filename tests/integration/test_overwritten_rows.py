@@ -100,7 +100,7 @@ def test_a_whole_copy(cli: CommandLine, writer: Writer, database: Path, postgres
     assert any("mirror overwritten list" in step for step in source["next_steps"])
     shown = cli.run("overwritten", "list").out
     assert "theirs" in shown and "it was deleted" in shown and "a whole copy" in shown
-    assert "1 rows forgotten" in cli.run("overwritten", "forget", "--id", "1").out
+    assert "1 row forgotten" in cli.run("overwritten", "forget", "--id", "1").out
     assert "4 rows forgotten" in cli.run("overwritten", "forget").out
     assert not listed(cli) and "nothing of others" in cli.run("overwritten", "list").out
 

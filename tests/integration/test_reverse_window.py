@@ -133,7 +133,7 @@ def test_strays_and_rejects_keep_it_open(world: World) -> None:
     until(lambda: (world.state()["strays"], world.state()["rejects"]) == (1, 1))
     world.elapse()
     until(lambda: world.status()["reverse"]["kept_open"])
-    assert "1 rows are in the file alone" in world.status()["reverse"]["kept_open"]
+    assert "in the file alone: 1 row " in world.status()["reverse"]["kept_open"]
     assert any("the way back is open still" in step for step in world.status()["next_steps"])
     assert [event for step, event, detail in world.log() if "stays open" in detail] == ["failed"]
     world.postgres.execute("DELETE FROM notes WHERE id = 3")

@@ -220,9 +220,9 @@ def test_a_difference_is_found_kept_once_shown_and_forgotten(program: Program) -
     assert {(one["method"], one["count"]) for one in listed} == {("items.get_item", 3), ("items.list_items", 1)}
     assert "items.get_item" in program.command("differences", "list")
     program.command("parity", "--repair", "--replace-rows")
-    assert "1 differences forgotten" in program.command("differences", "forget", "--id", str(listed[0]["id"]))
+    assert "1 difference forgotten" in program.command("differences", "forget", "--id", str(listed[0]["id"]))
     assert not program.rail()["passed"]
-    assert "1 differences forgotten" in program.command("differences", "forget")
+    assert "1 difference forgotten" in program.command("differences", "forget")
     assert program.rail()["passed"] and "no differences" in program.command("differences", "list")
     program.mirror.status_when(lambda status: status["read_differences"] == 0)
     with program.adapter() as adapter:

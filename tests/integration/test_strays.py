@@ -163,7 +163,7 @@ def test_finalizing_says_how_many_there_are(world: World) -> None:
     world.advance()
     world.writer.run("INSERT INTO notes VALUES (9, 'nine')")
     world.strays_when(1)
-    assert "1 rows are in the file alone" in world.run("finalize")
+    assert "in the file alone: 1 row (`mirror cutover strays " in world.run("finalize")
     assert len(world.strays()) == 1
     world.run("strays", "--adopt")
     assert world.there()[-1] == [9, "nine"]

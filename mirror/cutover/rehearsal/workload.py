@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from mirror.core.recorded_load import RecordedLoad
+from mirror.core.words import counted
 from mirror.cutover.rehearsal.statements import TableStatements
 
 #: Commits a second where nothing was recorded: each with one row.
@@ -76,7 +77,8 @@ def workload(load: RecordedLoad | None, statements: Mapping[str, TableStatements
             work.append(TableWork(statements[name], updated * per_commit + 2 * swaps, 0))
     # The others are there so that a commit always finds a row.
     work += [TableWork(statements[name], 0, 0) for name in statements if name not in known]
-    note = f"of {load.commits:,} commits in {load.seconds:,} s of the last minutes, at the rate of the busiest second"
+    commits = counted(load.commits, "commit")
+    note = f"of {commits} in {load.seconds:,} s of the last minutes, at the rate of the busiest second"
     if left := sorted(load.tables.keys() - known.keys()):
         note += f"; without {', '.join(left[:3])}{' and others' if len(left) > 3 else ''}"
     if share < 1:

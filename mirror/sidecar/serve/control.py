@@ -272,6 +272,8 @@ class _Connection(socketserver.StreamRequestHandler):
                 applied = requests.wait_applied(Lsn.parse(lsn), timeout)
                 if not applied and requests.ended:
                     raise ended()
+                if not applied and (sealed := requests.sealed) is not None:
+                    raise sealed
                 return WasApplied(applied)
             case Hold():
                 self._hold = _result(requests.hold(self._hold), BATCH_SECONDS)

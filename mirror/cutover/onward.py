@@ -1,0 +1,41 @@
+"""From each phase the commands that go on and back: what ends a move names them, and so does a plan that is READY.
+
+Each is a line for a shell: the command, and what it does as a comment.
+"""
+
+from __future__ import annotations
+
+from mirror.core.commands import command
+
+
+def onward(phase: int, source: str, options: str, acknowledged: str = "") -> list[str]:
+    """The commands from a phase, the one that goes on first.
+
+    ``options``: those by which the mirror is reached. ``acknowledged``: those of the guard rails that were
+    acknowledged. Both with a space in front.
+    """
+
+    def line(what: str, does: str, more: str = "") -> str:
+        return f"{command(what, source, options, more)}  # {does}"
+
+    steps = "--dry-run prints the steps"
+    if phase == 1:
+        does = "phase 2: programs read from Postgres, and write to the file as before"
+        return [line("cutover advance", f"{does} (the way back: mirror cutover rollback); {steps}", acknowledged)]
+    if phase == 2:
+        does = "phase 3: programs write to Postgres, and the mirror carries that into the file"
+        tried = "before phase 3: try it on a copy, and see how long programs would have to wait"
+        return [
+            line("cutover rehearse", tried, acknowledged),
+            line("cutover advance", f"{does}; {steps}", acknowledged),
+            line("cutover rollback", "back to phase 1: programs read from the file again"),
+        ]
+    stays = "until then leave the mirror running, which carries what they write in Postgres into the file"
+    return [
+        line("cutover finalize", f"once programs need no way back: ends it; {stays}"),
+        line("cutover rollback", "back to phase 2: programs write to the file again, which has all from Postgres"),
+    ]
+
+
+#: After `mirror cutover finalize`.
+FINALIZED = "nothing is left to do: programs use Postgres alone, no mirror is needed, and the file is an old copy"
