@@ -168,7 +168,7 @@ def _judged(seen: Seen, settings: Settings, *, quiet: bool) -> int:
     for each in () if quiet else found.checks:
         if each.state != "ok" and not (each.name == "following" and each.source in without_postgres):  # one cause
             place = f"{names.get(each.source, each.source)}: " if each.source else ""
-            step = f" -- {each.next_step}" if each.next_step else ""
+            step = f" -- {each.next_step}" if each.next_step not in each.detail else ""
             style = "red" if each.state == "failed" else "yellow"
             print_line(console, f"{place}{each.name}: {each.detail}{step}", style=style)
     if any(report.phase is Phase.STOPPED and not _has_moved(report) for report in seen.reports):

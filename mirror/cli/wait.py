@@ -121,17 +121,17 @@ def _wait_for(source: Path, settings: Settings, deadline: float, timeout: float)
 
                 require_way_back("wait", source, settings.dsn, schema_of(settings, source))
             if is_starting(source, folder):
-                return _Outcome(source, f"Postgres does not have everything after {timeout:g} seconds: it is starting")
+                return _Outcome(source, f"Postgres does not have everything after {timeout:g} s: it is starting")
             raise
         # What could still have come right, had there been more time, is the answer no; the rest are errors.
         if not error.retryable or time.monotonic() < deadline:
             raise
-        return _Outcome(source, f"Postgres does not have everything after {timeout:g} seconds: {error}")
+        return _Outcome(source, f"Postgres does not have everything after {timeout:g} s: {error}")
     refused = [f"Postgres refuses {cause.named}: {cause.reason}" for cause in causes(report.refusals, report.schema)]
     steps = next_steps(report, settings.options, own_schema_command(settings, source, report.schema))
     if applied:
         return _Outcome(source, "", refused, steps if refused else (), report)
-    late = f"Postgres does not have everything after {timeout:g} seconds: {_behind(report)}; {_doing(report, settings)}"
+    late = f"Postgres does not have everything after {timeout:g} s: {_behind(report)}; {_doing(report, settings)}"
     return _Outcome(source, late, refused, steps, report)
 
 
@@ -144,7 +144,7 @@ def _wait_for_file(
         if wait_for_file(source, dsn, schema_of(settings, source), deadline):
             return _Outcome(source)
     report = client.status()
-    late = f"the file does not have everything after {timeout:g} seconds: {_doing(report, settings)}"
+    late = f"the file does not have everything after {timeout:g} s: {_doing(report, settings)}"
     return _Outcome(source, late, steps=next_steps(report, settings.options), report=report)
 
 

@@ -115,7 +115,7 @@ def test_late(cli: CommandLine, source: Path, writer: Writer, dsn: str) -> None:
             done = cli.run("wait", source, "--timeout", 0.5)
             assert done.code == 1 and done.out == ""
             assert re.fullmatch(
-                rf"mirror: {re.escape(str(source))}: Postgres does not have everything after 0\.5 seconds: "
+                rf"mirror: {re.escape(str(source))}: Postgres does not have everything after 0\.5 s: "
                 r"(\d+ s behind, )?Postgres is at \d+:\d+, the log at \d+:\d+; following"
                 rf" -- `mirror status {re.escape(str(source))}` shows more\n",
                 done.err,
@@ -154,7 +154,7 @@ def test_one_that_is_only_just_starting(cli: CommandLine, source: Path) -> None:
     with Beginning(cli.state_dir, [source]):
         assert re.search(r"^source\.db +starting +- +- ", cli.run("status").out, re.MULTILINE)
         done = cli.run("wait", "--timeout", 0)
-        assert done.code == 1 and done.err.endswith("after 0 seconds: it is starting\n")
+        assert done.code == 1 and done.err.endswith("after 0 s: it is starting\n")
     assert cli.run("wait", source, "--timeout", 0).code == 3
 
 
