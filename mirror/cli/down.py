@@ -28,6 +28,8 @@ END_SECONDS, _LOOK_SECONDS = 60.0, 0.05
 #: How the command line of a sidecar begins that a program has started (:mod:`mirror.hook.child`), after Python's name.
 _STARTED = ("-P", "-m", "mirror", "up")
 
+#: What starts a service in the same way.
+_MANAGERS = ("systemd", "launchd")
 _AGAIN = "has called enable_mirror(), which starts a mirror again as long as the program runs: end that first"
 
 
@@ -200,11 +202,6 @@ def _starters(running: _Running) -> Iterator[str]:
     if process.pid == 1:
         yield "it is the first process of its container, which ends with it, and may be started again by its manager"
         return
-    with suppress(psutil.Error):
-        parent, command = process.parent(), process.cmdline()[1:]
-        is_sidecar = parent is not None and parent.pid != 1 and tuple(command[: len(_STARTED)]) == _STARTED
-        if parent is not None and is_sidecar and not any(str(parent.pid) in each for each in running.programs):
-            yield f"{parent.name()} (pid {parent.pid}) {_AGAIN}"
     for system in (False, True):
         if _is_service(process.pid, system=system):
             words = " --system" if system else ""
@@ -213,6 +210,14 @@ def _starters(running: _Running) -> Iterator[str]:
                 f"it is a service, which starts again {when}: `mirror service uninstall{words}` ends that, too;"
                 f" `mirror service install{words}`, with its options, starts it now"
             )
+            return
+    with suppress(psutil.Error):
+        parent, command = process.parent(), process.cmdline()[1:]
+        is_sidecar = parent is not None and parent.pid != 1 and tuple(command[: len(_STARTED)]) == _STARTED
+        if parent is None or not is_sidecar or parent.name() in _MANAGERS:
+            return
+        if not any(f"pid {parent.pid})" in each for each in running.programs):
+            yield f"{parent.name()} (pid {parent.pid}) {_AGAIN}"
 
 
 def _is_service(pid: int, *, system: bool) -> bool:

@@ -18,7 +18,7 @@ from mirror.cli.output import BAD, GOOD, NOTE, print_line
 from mirror.core.config.settings import Settings, load_settings
 from mirror.core.errors import ConfigError
 from mirror.core.status import named
-from mirror.core.words import counted, sized
+from mirror.core.words import amount, counted
 from mirror.postgres.failures import translated
 from mirror.postgres.kept import Dropped, dropped_tables
 from mirror.postgres.kept import purge as drop_for_good
@@ -78,7 +78,7 @@ def list_(settings: _Named, debug: bool, as_json: bool) -> None:
         return
     for each in found:
         since = "" if each.since is None else f", since {datetime.fromisoformat(each.since).astimezone():{_TO_MINUTES}}"
-        print_line(console, NOTE, f" {each.schema}.{each.name}: {_rows(each)}, {sized(each.bytes)}{since}")
+        print_line(console, NOTE, f" {each.schema}.{each.name}: {_rows(each)}, {amount(each.bytes)}{since}")
         of = "" if each.source is None else f"{Path(each.source).name}: "
         used = named([*each.depending, *each.grants])
         print_line(console, f"  {of}{each.why}; {f'for it: {used}' if used else 'nobody uses it'}")
@@ -132,11 +132,11 @@ def _say(gone: Sequence[Dropped], stay: dict[str, str], settings: Settings, *, d
     console = Console()
     done = "would go" if dry_run else "is gone"
     for each in gone:
-        print_line(console, GOOD, f" {each.schema}.{each.name} {done}: {_rows(each)}, {sized(each.bytes)}")
+        print_line(console, GOOD, f" {each.schema}.{each.name} {done}: {_rows(each)}, {amount(each.bytes)}")
     for name, why in stay.items():
         print_line(console, BAD, f" {name} stays: {why}")
     if gone:
-        total = sized(sum(each.bytes for each in gone))
+        total = amount(sum(each.bytes for each in gone))
         print_line(console, f"{counted(len(gone), 'table')}, {total}")
     if not gone and not stay:
         print_line(console, "Postgres keeps no table that SQLite has dropped")

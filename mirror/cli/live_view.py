@@ -26,7 +26,7 @@ from mirror.cli.logs import announce, colour_of, is_for_machines, is_quiet, log_
 from mirror.cli.output import GOOD, names_apart, print_line, printable, text, wrapped
 from mirror.core.redaction import redacted
 from mirror.core.status import Phase, ProgressReport
-from mirror.core.words import counted, sized
+from mirror.core.words import amount, counted
 from mirror.sidecar.copy_progress import COMPARED, MEANWHILE, THE_FILE, Loaded
 from mirror.sidecar.periodic import short
 from mirror.sidecar.pipeline import Pipeline
@@ -154,7 +154,7 @@ def _in_work(source: Shown, prefix: str, width: int) -> Text:
     if progress.total is None:
         return _fit(what, counted(progress.done, "row") if progress.done else "", width)
     if progress.unit == "bytes":
-        tail = f"{sized(progress.done)} of {sized(progress.total)}"
+        tail = f"{amount(progress.done)} of {amount(progress.total)}"
     else:
         tail = f"{progress.done:,} of {counted(progress.total, 'row')}"
     return _fit(what, tail, width, progress.done / max(progress.total, 1))

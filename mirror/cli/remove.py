@@ -22,7 +22,7 @@ from mirror.core.control import ControlClient
 from mirror.core.errors import NotRunningError, SinkError, StateError
 from mirror.core.folders import forget, known_sources, source_folder
 from mirror.core.locks import SourceLock
-from mirror.core.words import counted, sized
+from mirror.core.words import amount, counted
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import migrate
 from mirror.postgres.removal import Left, Removal, left, plan, schemas_of
@@ -218,11 +218,11 @@ def _show(found: Sequence[_Source], settings: Settings, *, dry_run: bool) -> Non
             for doomed in planned.tables:
                 rows = "-" if doomed.rows is None else f"{doomed.rows:,}"
                 what = "goes" if doomed.whole else f"the rows of {planned.agent} go, the table stays for others"
-                table.add_row(text(doomed.name), rows, sized(doomed.bytes), text(what))
+                table.add_row(text(doomed.name), rows, amount(doomed.bytes), text(what))
             print_table(console, table)
         where = "Postgres knows nothing of it" if planned is None else f"schema {planned.schema}"
         recorded = "" if planned is None else f", its records in schema mirror ({counted(planned.rejects, 'reject')})"
-        folder = f", {each.folder} ({sized(each.bytes)})" if each.folder.exists() else ""
+        folder = f", {each.folder} ({amount(each.bytes)})" if each.folder.exists() else ""
         print_line(console, f"{name}: {where}{recorded}{folder}")
         if planned is not None and planned.others_wrote:
             rows = counted(planned.others_wrote, "row")

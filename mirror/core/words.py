@@ -11,16 +11,12 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def sized(number: int) -> str:
-    """A number of bytes as people read it: ``512 bytes``, ``24 kB``, ``1.4 GB`` (of 1,000 each)."""
-    if number < 1000:
-        return counted(number, "byte")
-    value, unit = float(number), ""
-    for unit in ("kB", "MB", "GB", "TB"):  # noqa: B007 - the last one holds
-        value /= 1000
-        if value < 999.5:
-            break
-    return f"{value:.1f} {unit}" if value < 10 else f"{value:,.0f} {unit}"
+def amount(number: int) -> str:
+    """A number of bytes, as ``10.3 MB``."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return counted(number, "byte")
 
 
 def one_line(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from mirror.core.rows import SchemaChange
 from mirror.core.status import EventsReport, GapReport, WideningReport, named
 from mirror.core.tables import ANY_TEXT, ANY_VALUE
-from mirror.core.words import counted, sized
+from mirror.core.words import amount, counted
 
 if TYPE_CHECKING:
     from mirror.postgres.ledger import Gap
@@ -354,7 +354,7 @@ def compared(size: int, seconds: float, rows: int, *, away: float | None, reason
     ``away``: seconds for which no mirror ran before; None: one did. ``reason``: why it was compared. ``changed``:
     whether the file was another than its copy.
     """
-    cost = f"compared the file ({sized(size)}, {lasted(seconds)})"
+    cost = f"compared the file ({amount(size)}, {lasted(seconds)})"
     found = f"{counted(rows, 'row')} sent. Nothing was lost" if changed else "and nothing had changed"
     if away is not None:
         return f"caught up after {lasted(away)} away: {cost}, {found}"

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from mirror.cli.service.render import unit_name
 from tests.support.commands import CommandLine, Done, processes_about, stop
 from tests.support.gateway import Gateway
 from tests.support.source import Writer
+from tests.support.stubs import Stubs
 from tests.support.waiting import LIMIT, ended, until
 
 
@@ -128,6 +130,20 @@ def test_the_embedded_postgres_stops_too(two: tuple[Writer, Writer], folder: Pat
     two[0].run("INSERT INTO a(v) VALUES ('two')")
     assert cli.run("up", source, "--once").code == 0
     assert cli.run("parity", source).code == 0
+
+
+def test_a_service(cli: CommandLine, two: tuple[Writer, Writer], folder: Path) -> None:
+    """What its manager will do is told, with the step that ends that, too."""
+    unit = folder / ".config" / "systemd" / "user" / unit_name("mirror")
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    process = cli.start("up", folder / "a.db")
+    assert cli.run("wait", folder / "a.db", "--timeout", LIMIT).code == 0
+    stubs = Stubs(folder)
+    stubs.add("systemctl", f"printf 'ActiveState=active\\nMainPID={process.pid}\\n'")
+    done = cli.run("down", env={"PATH": str(stubs.bin), "XDG_CONFIG_HOME": str(folder / ".config")})
+    assert done.code == 0 and "`mirror service uninstall`" in done.out and "enable_mirror" not in done.out, done
+    assert process.wait(LIMIT) == 0
 
 
 def test_a_mirror_that_hangs(cli: CommandLine, two: tuple[Writer, Writer], folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.support.commands import CommandLine
 from tests.support.mirrors import MirrorProcess
@@ -24,6 +25,10 @@ def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(dsn, autocommit=True) as connection:
         cursor = connection.execute(query.encode())
         return cursor.fetchall() if cursor.description else []
+
+
+def dsn_database(dsn: str) -> str:
+    return str(conninfo_to_dict(dsn)["dbname"])
 
 
 def tables(dsn: str) -> list[str]:
@@ -110,6 +115,24 @@ def test_what_others_use_is_kept(running: MirrorProcess, writer: Writer, dsn: st
     rows(dsn, "CREATE OR REPLACE VIEW names AS SELECT 'none'::text AS a")
     assert cli.run("dropped", "purge", *state).code == 0
     assert tables(dsn) == ["t"] and rows(dsn, "SELECT a FROM names") == [("none",)]
+
+
+def test_grants_keep_it_unless_it_is_named(running: MirrorProcess, writer: Writer, dsn: str, cli: CommandLine) -> None:
+    """Who may read the first table, and not the new one, still needs it, or a grant."""
+    role = f"reader_{dsn_database(dsn)}"
+    rows(dsn, f"CREATE ROLE {role}")
+    try:
+        rows(dsn, f"GRANT SELECT ON t TO {role}")
+        writer.transaction(*made_anew("id INTEGER PRIMARY KEY, a TEXT, n TEXT", "id, a, n"))
+        running.check()
+        (kept,) = [name for name in tables(dsn) if name != "t"]
+        state = ("--state-dir", running.state_dir)
+        assert f"grant of SELECT to {role}" in cli.run("dropped", "list", *state).out
+        assert cli.run("dropped", "purge", *state).code == 1 and kept in tables(dsn)
+        assert cli.run("dropped", "purge", kept, *state).code == 0 and tables(dsn) == ["t"]
+    finally:
+        rows(dsn, f"DROP OWNED BY {role}")
+        rows(dsn, f"DROP ROLE {role}")
 
 
 def test_list_and_purge(running: MirrorProcess, writer: Writer, dsn: str, cli: CommandLine) -> None:
