@@ -43,6 +43,13 @@ def check_place(report: Report, source: Path, state_dir: Path, *, embedded: bool
         _check_embedded(report, state_dir)
 
 
+def say_user(report: Report, state_dir: Path) -> None:
+    """As which user the embedded server runs that is there already, where that is not the one of this process."""
+    if user := Cluster((state_dir / "postgres").resolve()).runs_as:
+        detail = f"it runs as the user {user} of the system: Postgres does not run as root"
+        report.add(Code.POSTGRES, "ok", "embedded Postgres", detail)
+
+
 def _check_directories(report: Report, state_dir: Path, folder: Path, *, embedded: bool) -> bool:
     """Whether all of them are there and can be written, or can be made."""
     ours = (folder, folder / "spool", *((state_dir / "postgres",) if embedded else ()))
