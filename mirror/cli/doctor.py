@@ -35,6 +35,7 @@ from mirror.core.config.notes import configuration_checks
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, require_file
 from mirror.core.errors import ConfigError, MirrorError, NewerStateError
 from mirror.sidecar.doctor import examine
+from mirror.sidecar.doctor_place import say_user
 from mirror.sidecar.doctor_report import Report
 
 _MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
@@ -70,6 +71,8 @@ def doctor(settings: Settings, debug: bool, agent: str | None, profile: str | No
             command = own_schema_command(settings, source, schema)
             known = [error for error in (problem, damage) if error is not None]
             report = examine(source, dsn, settings.state_dir, schema, owner, taken_for, command, settings.rules, known)
+            if settings.dsn is None and dsn is not None:
+                say_user(report, settings.state_dir)
             for found in reachable_checks(settings) if not reports else ():
                 report.add(*found)
             for check in configuration_checks(settings) if not reports else ():

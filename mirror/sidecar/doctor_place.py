@@ -33,14 +33,22 @@ _BELONGS = "it belongs to another user"
 def check_place(report: Report, source: Path, state_dir: Path, *, embedded: bool) -> None:
     """Check the state directory, its disk, and, if ``embedded``, that a Postgres can be made and started in it."""
     folder = source_folder(state_dir, source)
-    if _check_directories(report, state_dir, folder, embedded=embedded):
+    usable = _check_directories(report, state_dir, folder, embedded=embedded)
+    if usable:
         _check_room(report, source, state_dir, embedded=embedded)
         try:
             require_control_path(folder)
         except MirrorError as error:
             report.fails(Code.STATE_DIRECTORY, "control socket", error)
     if embedded:
-        _check_embedded(report, state_dir)
+        _check_embedded(report, state_dir, usable=usable)
+
+
+def say_user(report: Report, state_dir: Path) -> None:
+    """As which user the embedded server runs that is there already, where that is not the one of this process."""
+    if user := Cluster((state_dir / "postgres").resolve()).runs_as:
+        detail = f"it runs as the user {user} of the system: Postgres does not run as root"
+        report.add(Code.POSTGRES, "ok", "embedded Postgres", detail)
 
 
 def _check_directories(report: Report, state_dir: Path, folder: Path, *, embedded: bool) -> bool:
@@ -101,7 +109,7 @@ def _check_room(report: Report, source: Path, state_dir: Path, *, embedded: bool
         report.add(Code.DISK, "problem", "files", detail, "delete files there, or name another --state-dir")
 
 
-def _check_embedded(report: Report, state_dir: Path) -> None:
+def _check_embedded(report: Report, state_dir: Path, *, usable: bool) -> None:
     try:
         cluster = Cluster((state_dir / "postgres").resolve())
         cluster.require_socket()
@@ -109,7 +117,10 @@ def _check_embedded(report: Report, state_dir: Path) -> None:
         report.fails(Code.POSTGRES, "embedded Postgres", error)
         return
     except OSError as error:
-        report.fails(Code.POSTGRES, "embedded Postgres", state_error(error, state_dir, "start the embedded Postgres"))
+        if usable:  # else it is told already
+            report.fails(
+                Code.POSTGRES, "embedded Postgres", state_error(error, state_dir, "start the embedded Postgres")
+            )
         return
     detail = "no server is configured: the embedded one will be started in the state directory"
     if user := cluster.runs_as:

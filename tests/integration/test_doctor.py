@@ -191,6 +191,13 @@ def test_the_embedded_server_of_root(folder: Path, monkeypatch: pytest.MonkeyPat
         writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY)")
     (found,) = [finding for finding in look(folder / "x.db") if finding.code == Code.POSTGRES]
     assert ("as the user pgserver of the system" in found.detail) == (os.geteuid() == 0)
+    cli = CommandLine(folder)
+    done = cli.run("up", folder / "x.db", "--once")
+    assert done.code == 0 and ("runs as the user pgserver" in done.err) == (os.geteuid() == 0)
+    again = cli.run("doctor", folder / "x.db")
+    assert again.code == 0
+    assert ("✓ embedded Postgres: it runs as the user pgserver" in again.out) == (os.geteuid() == 0)
+    assert "runs as the user" not in cli.run("parity", folder / "x.db").err, "it is told once"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     (found,) = [finding for finding in look(folder / "x.db") if finding.code == Code.POSTGRES]
     assert found.level == "problem" and "pip install 'mirror[embedded]'" in found.next_step
