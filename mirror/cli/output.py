@@ -7,10 +7,6 @@ interpret nothing, and show a character that cannot be printed as its escape.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
-
 from rich.console import Console
 from rich.progress import ProgressColumn, Task
 from rich.table import Table
@@ -55,18 +51,3 @@ class Words(ProgressColumn):
     def render(self, task: Task) -> Text:
         """The text."""
         return text(task.description if self._field is None else task.fields[self._field])
-
-
-def names_apart(sources: Iterable[str]) -> dict[str, str]:
-    """A short name for each path: that of the file, with as many of its folders as make it differ from the others."""
-    paths = {source: Path(source).parts for source in sources}
-    names: dict[str, str] = {}
-    number = 1
-    while rest := [source for source in paths if source not in names]:
-        ends = {source: paths[source][-number:] for source in rest}
-        times = Counter(ends.values())
-        names |= {
-            source: str(Path(*end)) for source, end in ends.items() if times[end] == 1 or number >= len(paths[source])
-        }
-        number += 1
-    return {source: names[source] for source in paths}

@@ -27,7 +27,7 @@ from mirror.cli.options import (
     postgres_of,
     schema_of,
 )
-from mirror.cli.output import names_apart, print_line, print_table, text
+from mirror.cli.output import print_line, print_table, text
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, MirrorError, NotRunningError, SealedError, StateError
@@ -40,6 +40,7 @@ from mirror.core.status import (
     kept_text,
     moved_text,
 )
+from mirror.core.words import names_apart
 from mirror.parity.proof import described
 from mirror.sidecar.refused import causes
 from mirror.sidecar.status import kept_report, next_steps

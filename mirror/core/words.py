@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
 
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun, as ``1 row`` and ``2,990 rows``; ``plural``: where it is not the noun with an s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def names_apart(sources: Iterable[str]) -> dict[str, str]:
+    """A short name for each path: that of the file, with as many of its folders as make it differ from the others."""
+    paths = {source: Path(source).parts for source in sources}
+    names: dict[str, str] = {}
+    number = 1
+    while rest := [source for source in paths if source not in names]:
+        ends = {source: paths[source][-number:] for source in rest}
+        times = Counter(ends.values())
+        names |= {
+            source: str(Path(*end)) for source, end in ends.items() if times[end] == 1 or number >= len(paths[source])
+        }
+        number += 1
+    return {source: names[source] for source in paths}
