@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -315,6 +315,7 @@ def test_two_files_of_one_name_are_told_apart(folder: Path, make_mirror: Callabl
         with Writer(path) as writer:
             writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(v)")
     mirror = make_mirror(*paths)
+    mirror.schemas = {mirror.sources[1]: "other"}
     mirror.log = folder / "log"
     mirror.start()
     mirror.wait_applied()
