@@ -12,12 +12,12 @@ from rich.console import Console
 from mirror.cli.adapters import judge_adapters, judge_server
 from mirror.cli.groups import Commands
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
-from mirror.cli.output import BAD, GOOD, NOTE, names_apart, print_line, text
+from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
 from mirror.cli.status import measured_status_of
 from mirror.core.config.settings import Settings
 from mirror.core.folders import source_folder
 from mirror.core.status import Phase
-from mirror.core.words import counted
+from mirror.core.words import counted, names_apart
 from mirror.cutover.onward import FINALIZED, onward
 from mirror.cutover.rails import ACKNOWLEDGED
 from mirror.cutover.rails import plan as judge

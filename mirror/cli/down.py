@@ -15,13 +15,13 @@ import psutil
 from rich.console import Console
 
 from mirror.cli.options import common, help_end, json_option
-from mirror.cli.output import NOTE, names_apart, print_line, text
+from mirror.cli.output import NOTE, print_line, text
 from mirror.cli.service.managers import Shell, manager
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import ConfigError, ControlError, MirrorError, NotRunningError
 from mirror.core.folders import holder, known_sources, source_folder
-from mirror.core.words import counted
+from mirror.core.words import counted, names_apart
 
 #: Seconds in which a mirror must have ended, with its embedded Postgres; and between two looks.
 END_SECONDS, _LOOK_SECONDS = 60.0, 0.05

@@ -23,10 +23,10 @@ from rich.live import Live
 from rich.text import Text
 
 from mirror.cli.logs import announce, colour_of, is_for_machines, is_quiet, log_to, start_log
-from mirror.cli.output import GOOD, names_apart, print_line, printable, text, wrapped
+from mirror.cli.output import GOOD, print_line, printable, text, wrapped
 from mirror.core.redaction import redacted
 from mirror.core.status import Phase, ProgressReport
-from mirror.core.words import amount, counted
+from mirror.core.words import amount, counted, names_apart
 from mirror.sidecar.copy_progress import COMPARED, MEANWHILE, THE_FILE, Loaded
 from mirror.sidecar.periodic import short
 from mirror.sidecar.pipeline import Pipeline

@@ -10,9 +10,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -110,18 +107,3 @@ class Words(ProgressColumn):
     def render(self, task: Task) -> Text:
         """The text."""
         return text(task.description if self._field is None else task.fields[self._field])
-
-
-def names_apart(sources: Iterable[str]) -> dict[str, str]:
-    """A short name for each path: that of the file, with as many of its folders as make it differ from the others."""
-    paths = {source: Path(source).parts for source in sources}
-    names: dict[str, str] = {}
-    number = 1
-    while rest := [source for source in paths if source not in names]:
-        ends = {source: paths[source][-number:] for source in rest}
-        times = Counter(ends.values())
-        names |= {
-            source: str(Path(*end)) for source, end in ends.items() if times[end] == 1 or number >= len(paths[source])
-        }
-        number += 1
-    return {source: names[source] for source in paths}

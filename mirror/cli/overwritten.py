@@ -12,10 +12,10 @@ from rich.console import Console
 
 from mirror.cli.groups import Commands
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
-from mirror.cli.output import names_apart, print_line, short
+from mirror.cli.output import print_line, short
 from mirror.core.commands import command
 from mirror.core.config.settings import Settings
-from mirror.core.words import counted
+from mirror.core.words import counted, names_apart
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import require_known_schema, statement
 from mirror.postgres.sessions import connect

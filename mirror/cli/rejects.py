@@ -23,12 +23,12 @@ from mirror.cli.options import (
     replace_rows,
     schema_of,
 )
-from mirror.cli.output import BAD, names_apart, print_line, short
+from mirror.cli.output import BAD, print_line, short
 from mirror.cli.running import gate_of
 from mirror.core.commands import command
 from mirror.core.config.settings import Settings
 from mirror.core.errors import ControlError, OthersWroteError
-from mirror.core.words import counted
+from mirror.core.words import counted, names_apart
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import require_known_schema, statement
 from mirror.postgres.sessions import connect

@@ -19,13 +19,14 @@ from rich.text import Text
 
 from mirror.cli.looking import Looking, Seen
 from mirror.cli.options import common_even_if_broken, help_end, json_option, own_schema_command, schema_of
-from mirror.cli.output import names_apart, print_line
+from mirror.cli.output import print_line
 from mirror.cli.status_view import console_of, show
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import MirrorError, NotRunningError, StateError
 from mirror.core.folders import source_folder, spool_bytes
 from mirror.core.status import Phase, StatusDocument, StatusReport, encode
+from mirror.core.words import names_apart
 from mirror.parity.proof import described
 from mirror.sidecar.kept_report import kept_report
 from mirror.sidecar.next_steps import comparison, next_steps

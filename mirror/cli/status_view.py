@@ -18,9 +18,9 @@ from rich.text import Text
 
 from mirror.cli import status_words as words
 from mirror.cli.around import around_lines, reads_text
-from mirror.cli.output import names_apart, print_line, print_table, printable, text
+from mirror.cli.output import print_line, print_table, printable, text
 from mirror.core.status import AroundReport, StatusReport, kept_text
-from mirror.core.words import counted
+from mirror.core.words import counted, names_apart
 from mirror.sidecar.refused import causes
 
 #: Characters in which a line is as long as it is: where no terminal would break it.

@@ -16,10 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from mirror.cli.around import around_lines, reads_text
-from mirror.cli.output import names_apart, text
+from mirror.cli.output import text
 from mirror.cli.status_words import duration, lag, state
 from mirror.core.recorded_load import RecordedLoad
 from mirror.core.status import AroundReport, Phase, StatusReport
+from mirror.core.words import names_apart
 
 #: What lines can be ordered by, in the order in which `s` goes through them.
 ORDERS = ("lag", "commits/s", "rows/s", "source")

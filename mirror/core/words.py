@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
 #: How the next step begins of a table that belongs to another source, whose file is not there any more.
 RENAME = "mirror rename "
 
@@ -25,3 +29,18 @@ def one_line(text: str) -> str:
     for line in filter(None, (" ".join(line.split()) for line in text.splitlines())):
         joined += ("" if not joined else " " if joined[-1] in ".,;:!?-(" else "; ") + line
     return joined
+
+
+def names_apart(sources: Iterable[str]) -> dict[str, str]:
+    """A short name for each path: that of the file, with as many of its folders as make it differ from the others."""
+    paths = {source: Path(source).parts for source in sources}
+    names: dict[str, str] = {}
+    number = 1
+    while rest := [source for source in paths if source not in names]:
+        ends = {source: paths[source][-number:] for source in rest}
+        times = Counter(ends.values())
+        names |= {
+            source: str(Path(*end)) for source, end in ends.items() if times[end] == 1 or number >= len(paths[source])
+        }
+        number += 1
+    return {source: names[source] for source in paths}

@@ -27,8 +27,9 @@ class CaptureFeed:
     Thread: the pipeline's alone.
     """
 
-    def __init__(self, database: Path, link: Callable[[], CaptureLink]) -> None:
-        """``link``: opens a connection to the capture process, which may have been restarted."""
+    def __init__(self, database: Path, link: Callable[[], CaptureLink], name: str = "") -> None:
+        """``link``: opens a connection to the capture process, which may have been restarted. ``name``: for the log."""
+        self._name = name or database.name
         self.until: SpoolPlace | None = None
         """Up to here the spool is complete."""
         self.captured: Lsn | None = None
@@ -193,7 +194,7 @@ class CaptureFeed:
                     kind = PrivateIndexError if private else ReplacedError
                     raise kind("follow the source", str(self._database), text)
                 if text != self._failure:
-                    logger.warning("{}: {}", self._database.name, text)
+                    logger.warning("{}: {}", self._name, text)
                 self._failure = text
                 if self._attaching:
                     self._attaching = False

@@ -97,7 +97,7 @@ def carry_back(
 
     publishing.say_moved(sealed=True)
     status.was_moved()
-    name = task.database.name
+    name = task.name
     backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
     busy_until, said, strays, begun = 0.0, "", 0, False
     window = ReverseWindow(task, check)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from loguru import logger
@@ -21,7 +20,7 @@ from loguru import logger
 from mirror.core.backoff import Backoff
 from mirror.core.errors import MirrorError
 from mirror.core.status import Phase, StatusReport
-from mirror.core.words import counted
+from mirror.core.words import counted, names_apart
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.supervisor import Supervisor
@@ -106,13 +105,14 @@ def line_of(
     """The line. ``not_begun``: names of sources that could not begin, and why. ``before``: by source, the commits and
     rows that were told ``since`` seconds ago; of a pipeline that began anew since then they count from 0.
     """
+    names = names_apart(report.source for report in reports)
     commits, rows = (sum(_more(report, before, at) for report in reports) for at in (0, 1))
     rejects = sum(map(_rejects, reports))
     lags = [(report.lag_seconds, report) for report in reports if report.lag_seconds is not None]
     worst = max(lags, key=lambda pair: pair[0], default=None)
-    problems = [(_name(report), report.last_error) for report in reports if report.last_error is not None]
+    problems = [(names[report.source], report.last_error) for report in reports if report.last_error is not None]
     problems += [(name, str(error)) for name, error in not_begun]
-    steps = [(_name(report), step) for report in reports for step in report.next_steps]
+    steps = [(names[report.source], step) for report in reports for step in report.next_steps]
     steps += [(name, error.next_step) for name, error in not_begun if error.next_step]
     one = len(reports) + len(not_begun) == 1
     phases = Counter(str(report.phase) for report in reports)
@@ -120,7 +120,7 @@ def line_of(
         phases["could not begin"] = len(not_begun)
     where = ", ".join(name if one else f"{number} {name}" for name, number in phases.most_common())
     if one:
-        parts = [f"{_name(reports[0]) if reports else not_begun[0][0]}: {where}"]
+        parts = [f"{names[reports[0].source] if reports else not_begun[0][0]}: {where}"]
     else:
         parts = [f"{phases.total()} sources: {where}"]
     if worst is None:
@@ -129,7 +129,7 @@ def line_of(
         most = worst[1].worst_lag_seconds
         parts.append(f"lag {short(worst[0])}" + ("" if most is None else f" (at most {short(most)} in 5 min)"))
     else:
-        parts.append(f"worst lag {short(worst[0])}" + (f" ({_name(worst[1])})" if worst[0] > 0 else ""))
+        parts.append(f"worst lag {short(worst[0])}" + (f" ({names[worst[1].source]})" if worst[0] > 0 else ""))
     parts.append(f"{counted(commits, 'commit')}, {counted(rows, 'row')} in {short(since)}")
     parts.append(counted(rejects, "reject"))
     if one and reports and (progress := reports[0].progress) is not None:
@@ -161,10 +161,6 @@ def _more(report: StatusReport, before: Mapping[str, tuple[int, int]], at: int) 
 def _rejects(report: StatusReport) -> int:
     back = report.reverse
     return report.rejects + (0 if back is None or back.ended else back.rejects)
-
-
-def _name(report: StatusReport) -> str:
-    return Path(report.source).name
 
 
 def short(seconds: float) -> str:

@@ -84,12 +84,12 @@ class Pipeline:
         ``faults``: called with the names of the places where tests kill the process. ``shared``: with other sources.
         """
         self.task = task
-        self.status = SourceStatus(str(task.database), task.schema, feed=task.changes)
+        self.status = SourceStatus(str(task.database), task.schema, feed=task.changes, called=task.name)
         self.error: MirrorError | None = None
         self.bug: Exception | None = None
         """``error``: why the loop has ended; ``bug``: the exception behind it, if it was an unexpected one."""
         self._faults, self._folder = faults, folder
-        self._feed = CaptureFeed(task.database, link)
+        self._feed = CaptureFeed(task.database, link, task.name)
         self._source = SourceConnection(task.database, awaits=not task.resume_only, link=task.link)
         self._reattach = self._returned = ""
         self._may_discard, self._may_replace = task.discard_writes, task.replace_rows or task.discard_writes
@@ -99,7 +99,7 @@ class Pipeline:
         self._repairs = TableRepairs(task)
         self._mailbox = Mailbox()
         self._told = Told(task, self.status)
-        self._publishing = Publishing(task.folder, task.database.name)
+        self._publishing = Publishing(task.folder, task.name)
         self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs, self._publishing)
         """The requests of other threads."""
         self.hooks = HookTalk(self.requests.look_soon)

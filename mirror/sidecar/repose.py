@@ -76,7 +76,7 @@ class Repose:
         """The source's session in Postgres, while it has one."""
         self._folder, self._feed, self._mailbox, self._status = folder, feed, mailbox, status
         self._source, self._publishing, self._needed, self._shared = source, publishing, needed, shared
-        self._hooks, self._name = hooks, source.database.name
+        self._hooks, self._name = hooks, status.name
         self._ring = mailbox.wake
         """By this, others know the loop."""
         self._moved_at = self._seated_at = 0.0

@@ -110,7 +110,7 @@ class ReverseWindow:
         if kind == self._logged:
             return
         self._logged = kind
-        logger.warning("{}: {}, and the way back stays open: {}", self._task.database.name, ELAPSED, why)
+        logger.warning("{}: {}, and the way back stays open: {}", self._task.name, ELAPSED, why)
         phase.log(conn, source_id, now.epoch, step, "failed", f"{ELAPSED}, and the way back stays open: {why}")
 
     def end_lost(self, why: str) -> None:
@@ -131,14 +131,12 @@ class ReverseWindow:
         with conn.transaction():
             ending.end(conn, source_id, begun.epoch, self._locks, why)
             phase.log(conn, source_id, begun.epoch, ending.END, "journal", why)
-        logger.warning("{}: the way back has ended: {}", self._task.database.name, why)
+        logger.warning("{}: the way back has ended: {}", self._task.name, why)
         try:
             self._tidy(conn, source_id, begun)
         except MirrorError as error:
             step = "`mirror cutover finalize` removes them"
-            logger.warning(
-                "{}: triggers are left, switched off: {}; next: {}", self._task.database.name, error.detail, step
-            )
+            logger.warning("{}: triggers are left, switched off: {}; next: {}", self._task.name, error.detail, step)
 
     def _tidy(self, conn: Session, source_id: int, begun: Phase) -> None:
         row = conn.execute("SELECT agent_id FROM mirror.sources WHERE source_id = $1::bigint", (str(source_id),))

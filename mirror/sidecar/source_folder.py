@@ -60,6 +60,13 @@ class SourceTask:
     """Its change feed, if there is one."""
     options: str = ""
     """What a command for it needs besides its name, with a space in front."""
+    called: str = ""
+    """What the log calls it; empty: as its file."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it, which tells it from the other sources of the mirror."""
+        return self.called or self.database.name
 
 
 def located(error: OSError, task: SourceTask) -> MirrorError:

@@ -150,9 +150,10 @@ class SourceStatus:
     """While what is written in Postgres is carried into the file."""
     feed: InitVar[FeedOfSource | None] = None
     """Its change feed, if there is one."""
+    called: InitVar[str] = ""
 
-    def __post_init__(self, feed: FeedOfSource | None) -> None:
-        self._feed = feed
+    def __post_init__(self, feed: FeedOfSource | None, called: str) -> None:
+        self._feed, self.name = feed, called or Path(self.source).name
         self._kept: tuple[object, ...] = ()
         self._next_look = 0.0
         self._described: Mapping[str, Table] | None = None
@@ -219,7 +220,7 @@ class SourceStatus:
         notes = [*rule_notes(rules, schema, self.profile, self.agent), *self._begun]
         for note in notes:
             if note not in self.rules:
-                logger.warning("{}: mirror.json: {}: {}", Path(self.source).name, note.rule, note.detail)
+                logger.warning("{}: mirror.json: {}: {}", self.name, note.rule, note.detail)
         self.rules = notes
 
     def leaves_out(self, schema: Schema, profile: Profile, rules: Rules) -> None:
@@ -231,7 +232,7 @@ class SourceStatus:
         virtual = left_out(schema.virtual, profile.derived)
         if virtual != (self.virtual or []):
             names = ", ".join(virtual) or "no virtual table any more"
-            logger.warning("{}: left out, so their data is not in Postgres: {}", Path(self.source).name, names)
+            logger.warning("{}: left out, so their data is not in Postgres: {}", self.name, names)
         self.virtual = virtual
 
     def holds(self, overrides: Mapping[str, Mapping[str, ColumnType]], tables: Mapping[str, Table]) -> bool:
@@ -273,7 +274,7 @@ class SourceStatus:
         kept = [KeptReport(table=each.table, kept=each.kept, objects=each.objects) for each in ledger.kept()]
         for report in kept:
             if report not in self.kept:
-                logger.warning("{}: {}", Path(self.source).name, kept_text(report))
+                logger.warning("{}: {}", self.name, kept_text(report))
         self.kept = kept
         ended = time.monotonic()
         self._next_look = ended + max(LOOK_SECONDS, (ended - began) / LOOK_SHARE)  # nothing is applied meanwhile
@@ -307,7 +308,7 @@ class SourceStatus:
             self.lags.goes_on()
             return
         if behind is not None and why != self.last_error:
-            logger.warning("{}: {}", Path(self.source).name, why)
+            logger.warning("{}: {}", self.name, why)
         self._set_error(Phase.WAITING, SourceError("follow the source", self.source, why, retryable=True))
         self.last_error = why
 

@@ -301,16 +301,16 @@ class SupervisedSource:
         if self.pipeline is None:
             again = "by itself when that is put right, or " if self._restarts else ""
             words = "{}: mirroring could not begin: {error}; it begins {}with {}"
-            logger.error(words, self.task.database.name, again, command, error=error)
+            logger.error(words, self.task.name, again, command, error=error)
             return
         if isinstance(error, _MOVED):
             level = "WARNING" if isinstance(error, SealedError) else "ERROR"
-            logger.log(level, "{}: mirroring has ended: {error}", self.task.database.name, error=error)
+            logger.log(level, "{}: mirroring has ended: {error}", self.task.name, error=error)
             return
         again = "by itself when the file changes, or " if self._restarts and not isinstance(error, _FOR_GOOD) else ""
         log = logger.opt(exception=self.pipeline.bug) if self.pipeline.bug is not None else logger
         words = "{}: mirroring has ended: {error}; it starts again {}with {}"
-        log.error(words, self.task.database.name, again, command, error=error)
+        log.error(words, self.task.name, again, command, error=error)
 
     def _begin_again(self, seen: _Stamps | None, pause: Backoff) -> Generator[Rest, None, bool]:
         """Wait until the files differ from ``seen``, for a pause at least, and make a new pipeline.
@@ -337,13 +337,13 @@ class SupervisedSource:
                     continue
                 # In most cases another mirror has it, and may keep it.
                 if str(error) != refused:
-                    logger.debug("{}: not started again: {}", self.task.database.name, error)
+                    logger.debug("{}: not started again: {}", self.task.name, error)
                 refused = str(error)
                 continue
             if seen is None:
-                logger.info("{}: mirroring begins now", self.task.database.name)
+                logger.info("{}: mirroring begins now", self.task.name)
             else:
-                logger.debug("{}: its file has changed: starting again", self.task.database.name)
+                logger.debug("{}: its file has changed: starting again", self.task.name)
             return True
         return False
 

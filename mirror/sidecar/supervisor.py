@@ -22,6 +22,7 @@ from mirror.core.faults import Faults, no_fault
 from mirror.core.folders import resolve, source_folder
 from mirror.core.messages import Add
 from mirror.core.rules import NO_RULES, Rules
+from mirror.core.words import names_apart
 from mirror.postgres.keeper import Keeper
 from mirror.replica.shadow import SAVE_SEGMENTS
 from mirror.sidecar.around import Around
@@ -103,6 +104,7 @@ class Supervisor:
         """What is around the mirrors, as status has it."""
         self._guard = threading.Lock()
         """Locked to change which sources there are."""
+        self._sources: list[SupervisedSource] = []
         self._started = self._stopped = False
         self._leaving: list[SupervisedSource] = []
         """Sources that were removed, and may not have ended yet."""
@@ -154,6 +156,7 @@ class Supervisor:
             link=settings.links.get(source),
             changes=settings.changes and settings.changes(source),
             options=settings.options,
+            called=names_apart(map(str, [*map(resolve, settings.sources), *self.sources, source]))[str(source)],
         )
 
         def named() -> str | None:
@@ -204,11 +207,11 @@ class Supervisor:
             found = self._find(source)
             found.remove()
             self._leave(found)
-        log = logger.bind(source=str(source))
+        log, name = logger.bind(source=str(source)), found.task.name
         if found.join(seconds):
-            log.info("{}: it is mirrored no more; its tables stay as they are", source.name)
+            log.info("{}: it is mirrored no more; its tables stay as they are", name)
         else:
-            log.info("{}: it is mirrored no more as soon as what is under way has ended", source.name)
+            log.info("{}: it is mirrored no more as soon as what is under way has ended", name)
 
     def _leave(self, source: SupervisedSource) -> None:
         """With the guard: it was asked to end, and is none of the sources any more."""
@@ -252,7 +255,7 @@ class Supervisor:
             self._sources = [*self._sources, made]
             if made.error is not None:
                 raise made.error
-        logger.bind(source=str(source)).info("{}: it is mirrored, too", source.name)
+        logger.bind(source=str(source)).info("{}: it is mirrored, too", made.task.name)
 
     def end(self) -> None:
         """Have the process end in order, as its manager has it end."""
@@ -273,19 +276,17 @@ class Supervisor:
 
     def stalled(self, seconds: float) -> list[str]:
         """The names of the sources whose loop has not come by for so long, though it does not wait for Postgres."""
-        return [each.task.database.name for each in self._sources if each.silent_seconds > seconds]
+        return [each.task.name for each in self._sources if each.silent_seconds > seconds]
 
     def awaiting_postgres(self, seconds: float) -> list[str]:
         """The names of the sources that have been waiting so long for one answer of Postgres."""
-        return [each.task.database.name for each in self._sources if each.postgres_seconds > seconds]
+        return [each.task.name for each in self._sources if each.postgres_seconds > seconds]
 
     @property
     def not_begun(self) -> list[tuple[str, MirrorError]]:
         """The names of the sources that could not begin yet, and why."""
         return [
-            (each.task.database.name, each.error)
-            for each in self._sources
-            if each.pipeline is None and each.error is not None
+            (each.task.name, each.error) for each in self._sources if each.pipeline is None and each.error is not None
         ]
 
     @property

@@ -48,7 +48,7 @@ class TableRepairs:
 
     def __init__(self, task: SourceTask) -> None:
         self._requests: list[_Request] = []
-        self._name = task.database.name
+        self._name = task.name
         self._task = task
         self._known: frozenset[str] = frozenset()
         self._pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)

@@ -33,7 +33,7 @@ class Told:
     def __init__(self, task: SourceTask, status: SourceStatus) -> None:
         """To be made before anything is written to the source's folder."""
         self._task, self._status = task, status
-        self._log, self._name = logger.bind(source=str(task.database)), task.database.name
+        self._log, self._name = logger.bind(source=str(task.database)), task.name
         named = f"{shlex.quote(str(task.database))}{task.options}"
         commands = ("rejects list", "rejects retry", "status")
         self._steps = Steps(*(f"mirror {command} {named}" for command in commands))

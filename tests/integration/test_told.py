@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +305,21 @@ def test_json_has_the_source(folder: Path, dsn: str) -> None:
     records = [json.loads(line) for line in done.err.splitlines()]
     (found,) = [record for record in records if "widened" in record["message"]]
     assert (found["level"], found["source"]) == ("warning", str(database))
+
+
+def test_two_files_of_one_name_are_told_apart(folder: Path, make_mirror: Callable[..., MirrorProcess]) -> None:
+    """By as much of their paths as that takes."""
+    paths = [folder / name / "app.db" for name in ("one", "two")]
+    for path in paths:
+        path.parent.mkdir()
+        with Writer(path) as writer:
+            writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(v)")
+    mirror = make_mirror(*paths)
+    mirror.schemas = {mirror.sources[1]: "other"}
+    mirror.log = folder / "log"
+    mirror.start()
+    mirror.wait_applied()
+    said = mirror.log.read_text()
+    for name in ("one", "two"):
+        assert f" - {name}/app.db: copied into Postgres: " in said
+    assert " - app.db: " not in said

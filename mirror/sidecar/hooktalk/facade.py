@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from loguru import logger
 
@@ -110,7 +109,7 @@ class HookTalk:
         if found := self._cross.take_found() + self._replay.take_found():
             ledger.record_discrepancies(found)
             status.discrepancies += len(found)
-            logger.warning("{}: hook and file disagree: {}", Path(status.source).name, found[0])
+            logger.warning("{}: hook and file disagree: {}", status.name, found[0])
         self._log.flush(ledger)
         cross, writers = self._cross, self.hooked.writers
         figures = (cross.checked, cross.unchecked, cross.waiting, self._replay.commits, self.hooked.lost)
