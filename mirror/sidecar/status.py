@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 from msgspec.structs import replace
 
+from mirror.core.commands import completed
 from mirror.core.errors import MirrorError, SealedError, SourceError
 from mirror.core.files import write_atomically
 from mirror.core.positions import Lsn, Position
@@ -455,7 +456,7 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
             steps.append(f"changes are not told: {told.error}")
     if report.rejects:
         steps.append(f"look at the {report.rejects} rows that Postgres cannot hold: `mirror rejects list {source}`")
-    return steps
+    return [completed(step, report.source, options) for step in steps]
 
 
 def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
