@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from mirror.core.commands import completed
 from mirror.core.peer import start_step
 from mirror.core.source_settings import proposed_schema
 from mirror.core.status import Phase, StatusReport, is_lost, named
@@ -57,7 +58,7 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
             steps.append(f"changes are not told: {told.error}")
     if report.rejects:
         steps.append(look_at_rejects(report, options))
-    return steps
+    return [completed(step, report.source, options) for step in steps]
 
 
 def refused(report: StatusReport, options: str = "", own_schema: str = "") -> list[str]:

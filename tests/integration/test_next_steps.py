@@ -108,6 +108,22 @@ def schema_of(given: list[str]) -> str:
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("tour", list(GIVEN), indirect=True)
+def test_a_short_tour(tour: Tour) -> None:
+    """From nothing to the first phase of a move."""
+    shell = tour.shell
+    tour.look("no mirror yet", tour.fails("parity"), tour.fails("wait", "--timeout", "0"))
+    shell.up(tour.step("up"))
+    tour.look("never compared")
+    assert not any("--repair" in step for step in tour.named), "no repair before a first look"
+    acknowledged = [step for step in tour.named if step.endswith("--acknowledge backups")]
+    tour.look("ready", shell.paste(acknowledged[0]))
+    tour.look("phase 2", tour.move("cutover advance"))
+    tour.move("cutover rollback")
+    assert not shell.wrong, "\n".join(shell.wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tour", list(GIVEN), indirect=True)
 def test_a_tour(tour: Tour) -> None:
     shell, source, writer = tour.shell, tour.source, tour.writer
     schema = schema_of(shell.given)
