@@ -13,6 +13,7 @@ import click
 import psycopg
 from rich.console import Console
 
+from mirror.cli.groups import Commands
 from mirror.cli.options import common_as, help_end, json_option, postgres_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line
 from mirror.core.config.settings import Settings, load_settings
@@ -37,6 +38,7 @@ _common = common_as(_load, "[TABLE]...")
 
 
 @click.group(
+    cls=Commands,
     short_help="List or purge tables SQLite has dropped.",
     epilog=help_end("mirror dropped list", "mirror dropped purge --dry-run"),
 )

@@ -18,9 +18,8 @@ from mirror.core.errors import ConfigError, RefusedError, SinkError
 from mirror.core.positions import Lsn
 from mirror.core.rows import SchemaChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Table
-from mirror.core.values import BadText
-from mirror.postgres import ddl, history, kinds, originals_ddl, retype, shared_tables, vector_views, withheld
-from mirror.postgres.codecs import Misfit, Reject
+from mirror.postgres import ddl, history, originals_ddl, retype, shared_tables, vector_views, withheld
+from mirror.postgres.defaults import shown_default
 from mirror.postgres.kept import Replaced, drop_replaced
 from mirror.postgres.names import free_name
 from mirror.postgres.profiles.generic import NO_OVERRIDES
@@ -29,7 +28,6 @@ from mirror.postgres.signals import RowsNeeded, Seen
 from mirror.postgres.target import (
     Conn,
     Target,
-    TargetColumn,
     forget_target,
     require_free,
     save_target,
@@ -286,7 +284,7 @@ class SchemaEditor:
             return self._extend_shared(table, held, mapped)
         columns = list(held.columns)
         for index in range(len(held.columns), len(table.columns)):
-            column, text = _shown_default(table, index, mapped, overrides)
+            column, text = shown_default(table, index, mapped, overrides)
             for step in ddl.add_column(held, column.name, column.pg_type, text):
                 self._conn.execute(step)
             columns.append(column)
@@ -302,7 +300,7 @@ class SchemaEditor:
     def _extend_shared(self, table: Table, held: Target, mapped: Target) -> Target:
         """Add the columns that other agents' sources have not added yet; the agent's rows get the defaults."""
         added = range(len(held.columns), len(table.columns))
-        shown = [_shown_default(table, index, mapped) for index in added]
+        shown = [shown_default(table, index, mapped) for index in added]
         wanted = replace(held, columns=(*held.columns, *(column for column, _ in shown)))
         target = shared_tables.adopt(self._conn, self._source_id, wanted)
         for index, (column, text) in zip(added, shown, strict=True):
@@ -469,34 +467,6 @@ def _only_adds(change: SchemaChange) -> bool:
     kept = len(change.before.columns)
     same = [old.name for old in change.before.columns] == [new.name for new in change.after.columns[:kept]]
     return same and change.before.name == change.after.name and tuple(change.carried[:kept]) == tuple(range(kept))
-
-
-def _shown_default(
-    table: Table, index: int, mapped: Target, overrides: Mapping[str, ColumnType] = NO_OVERRIDES
-) -> tuple[TargetColumn, str | None]:
-    """A new column, of the type of its default where that would not fit or none is declared, and the default as text.
-
-    ``overrides``: columns of which the type is known. Raises ``RefusedError``.
-    """
-    column, default = mapped.columns[index], table.columns[index].default
-    if column.type == ANY_VALUE and column.source not in overrides and not isinstance(default, BadText):
-        seen = kinds.Kinds(kinds.choices(column.type, of_key=False, shared=mapped.without_kinds))
-        seen.see(default)
-        column = replace(column, **seen.of_values(column.type, fits=True)._asdict())
-    try:
-        return column, encoder(column.pg_type, column.codec)(default)
-    except Misfit:
-        seen = kinds.Kinds(kinds.choices(column.type, of_key=False, shared=mapped.without_kinds))
-        seen.see(default)
-        column = TargetColumn(column.source, column.name, *seen.becomes)
-        return column, encoder(column.pg_type, column.codec)(default)
-    except Reject as reject:
-        raise RefusedError(
-            "add a column",
-            f"{table.name}.{column.source}",
-            f"default value of {column.source}: {reject.reason}",
-            next_step="give the column another default in SQLite",
-        ) from reject
 
 
 def schema_exists(conn: Conn, schema: str) -> bool:

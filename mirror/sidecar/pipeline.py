@@ -206,8 +206,7 @@ class Pipeline:
         elif start_over:
             # The copy of the source or the spool is wrong: copy the source again, once. What is damaged then is so in
             # the source.
-            self._distrusted = True
-            self._agreed = False
+            self._distrusted, self._agreed = True, False
             self._forget_copy()
 
     def _forget_copy(self) -> None:
@@ -478,8 +477,8 @@ class Pipeline:
         position = self._sink and self._sink.position
         floor = 1 + max((lsn.generation for lsn in (self._feed.captured, position and position.lsn) if lsn), default=0)
         replica = self._replica = copy_source(
-            self.task, self._source, self._feed, self._spool, self._images, floor, self._pump,
-            self.copying, self._faults,
+            self.task, self._source, self._feed, self._spool, self._images, floor, self._pump, self.copying,
+            self._faults,
         )  # fmt: skip
         self._faults("snapshot:copied")
         self._load(replica, reason)

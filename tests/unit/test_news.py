@@ -25,7 +25,6 @@ from mirror.sidecar.news import (
     added,
     compared,
     gap_report,
-    in_bytes,
     lasted,
     news,
     stands,
@@ -214,7 +213,7 @@ def test_the_line_of_a_comparison() -> None:
     )
 
 
-def test_durations_and_sizes() -> None:
+def test_durations() -> None:
     assert [lasted(seconds) for seconds in (0.04, 9.9, 9.96, 90, 150, 7300, 200_000)] == [
         "0.0 s",
         "9.9 s",
@@ -223,13 +222,6 @@ def test_durations_and_sizes() -> None:
         "2 min",
         "2 h",
         "2 days",
-    ]
-    assert [in_bytes(size) for size in (1, 512, 1000, 12_345, 5_600_000_000)] == [
-        "1 byte",
-        "512 bytes",
-        "1.0 kB",
-        "12 kB",
-        "5.6 GB",
     ]
 
 
