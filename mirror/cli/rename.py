@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from mirror.core.files import sync_folder, write_atomically
 from mirror.core.folders import resolve, source_folder, write_name
 from mirror.core.locks import SourceLock
 from mirror.core.sockets import forget_control_path
-from mirror.core.status import STATUS_FILE, StatusReport, encode
+from mirror.core.status import STATUS_FILE, StatusReport, encode, named
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import migrate
+from mirror.postgres.removal import plan, remove, schemas_of
 from mirror.postgres.removal import rename as rename_in_postgres
-from mirror.postgres.removal import schemas_of
 from mirror.postgres.sessions import connect
+from mirror.postgres.target import Conn
 from mirror.replica.likeness import require_like
 
 _OPERATION = "rename a source"
@@ -68,12 +70,12 @@ def rename(settings: _Given, debug: bool, as_json: bool) -> None:
     with ExitStack() as stack:
         stack.enter_context(translated(_OPERATION))
         # Both: no mirror begins with either meanwhile.
+        both = here.exists() and there.exists()
+        for folder, path in ((here, old), (there, new)):
+            if folder.exists():
+                stack.callback(SourceLock(folder, path, named=False).release)
         if here.exists():
-            _require_one(known, old, new)
-            stack.callback(SourceLock(here, old, named=False).release)
             require_like(here, new)
-        elif there.exists():
-            stack.callback(SourceLock(there, new, named=False).release)
         dsn = stack.enter_context(postgres_of(known))
         conn = stack.enter_context(connect(dsn, raw=True))
         if not schemas_of(conn, str(old)) and not schemas_of(conn, str(new)) and not (here.exists() or there.exists()):
@@ -85,6 +87,10 @@ def rename(settings: _Given, debug: bool, as_json: bool) -> None:
             )
         if schemas_of(conn, str(old)):
             migrate(conn)
+            _forget_attempt(known, conn, old, new)
+        if both:
+            _require_nothing(known, conn, old, new)
+            shutil.rmtree(there)
         # Postgres first: with its folder alone under the new name, a mirror would find its own tables taken.
         moved = rename_in_postgres(conn, str(old), str(new)) > 0
         moved = _move_folder(here, there, old, new) or moved
@@ -137,17 +143,34 @@ def _require_gone(settings: Settings, old: Path, new: Path) -> None:
     )
 
 
-def _require_one(settings: Settings, old: Path, new: Path) -> None:
-    """Raise ``StateError`` if the state directory has both."""
-    there = source_folder(settings.state_dir, new)
-    if there.exists():
+def _require_nothing(settings: Settings, conn: Conn, old: Path, new: Path) -> None:
+    """Raise ``StateError`` if Postgres knows the source by its new name alone: the folder of that is the right one."""
+    if schemas_of(conn, str(new)):
         raise StateError(
             _OPERATION,
-            str(there),
-            f"{new} is mirrored already",
-            next_step=f"keep one: `mirror remove {shlex.quote(str(new))}{settings.options} --drop-tables`, then this"
-            f" again; or `mirror remove {shlex.quote(str(old))}{settings.options} --drop-tables`",
+            str(new),
+            "it is mirrored in place of the old one already",
+            next_step=f"`mirror remove {shlex.quote(str(old))}{settings.options}` forgets the old name",
         )
+
+
+def _forget_attempt(settings: Settings, conn: Conn, old: Path, new: Path) -> None:
+    """Take what a mirror of the new name has left in Postgres out of it: nothing, where the old one has all tables.
+
+    Raises ``StateError`` if it has tables of its own.
+    """
+    left = [plan(conn, str(new), schema) for schema in schemas_of(conn, str(new))]
+    for each in filter(None, left):
+        if each.tables:
+            raise StateError(
+                _OPERATION,
+                str(new),
+                f"it is mirrored already, with {named([table.name for table in each.tables])}",
+                next_step=f"keep one: `mirror remove {shlex.quote(str(new))}{settings.options} --drop-tables`, then"
+                f" this again; or `mirror remove {shlex.quote(str(old))}{settings.options} --drop-tables`",
+            )
+    for each in filter(None, left):
+        remove(conn, each)
 
 
 def _move_folder(here: Path, there: Path, old: Path, new: Path) -> bool:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from mirror.cli import status_words as words
 from mirror.cli.around import around_lines, reads_text
-from mirror.cli.output import print_line, print_table, printable, text
+from mirror.cli.output import print_line, print_prose, print_table, printable, text
 from mirror.core.status import AroundReport, StatusReport, kept_text
 from mirror.core.words import counted, names_apart
 from mirror.sidecar.refused import causes
@@ -51,6 +51,8 @@ _COLUMNS = (
 )
 #: So many of the last ones may be left out.
 _SPARE = 3
+#: How a line begins that says what to do.
+_STEP = "next: "
 
 
 def console_of(width: int | None = None) -> Console:
@@ -70,7 +72,9 @@ def show(console: Console, reports: Sequence[StatusReport], around: AroundReport
     _show_table(console, reports, names)
     for report in reports:
         for line, style in _notes(report):
-            print_line(console, f"{names[report.source]}: {line}", style=style)
+            # A step may be a command, which is to be copied whole.
+            put = print_line if line.startswith(_STEP) else print_prose
+            put(console, f"{names[report.source]}: {line}", style=style)
     for line, well in around_lines(around):
         print_line(console, line, style="" if well else "red")
 
@@ -133,7 +137,7 @@ def _notes(report: StatusReport) -> Iterator[tuple[str, str]]:
     if report.last_error:
         yield f"last error: {report.last_error}", "red"
     for step in report.next_steps:
-        yield f"next: {step}", "yellow"
+        yield f"{_STEP}{step}", "yellow"
     for line in words.moved(report):
         yield line, ""
     if report.parity.age_seconds is not None:  # else a step says that it was never compared

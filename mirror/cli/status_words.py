@@ -122,7 +122,7 @@ def _ended(report: StatusReport) -> str | None:
         how = "its mirror has ended without a word, or runs where this command cannot see it"
     if report.unread_bytes is None:
         return how
-    since = f"up to {size(report.unread_bytes)} of log not read yet" if report.unread_bytes else "nothing written since"
+    since = f"up to {size(report.unread_bytes)} not read yet" if report.unread_bytes else "nothing written since"
     return f"{how}; {since}"
 
 

@@ -360,7 +360,7 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     unread_bytes: Annotated[
         int | None,
         Meta(
-            description="while it is stopped: size of the log if it was written since, 0 if nothing was; null: unknown"
+            description="while it is stopped: at most so many bytes were written since, 0 if nothing was; null: unknown"
         ),
     ] = None
     worst_lag_at: Annotated[float | None, Meta(description="when the worst lag of the last five minutes was")] = None

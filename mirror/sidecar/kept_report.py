@@ -77,7 +77,10 @@ def _seen_at(folder: Path) -> float | None:
 
 
 def _unread_bytes(source: Path, since: float | None) -> int | None:
-    """The size of the log, if it was written since then (Unix time), 0 if nothing was written; None: not known."""
+    """Bytes that were written since then (Unix time), at most; 0 if nothing was; None: not known.
+
+    The log's, where it has been written; the file's, where a checkpoint has put the log into it, or there is none.
+    """
     file = where(source)
     try:
         log = os.stat(f"{file}-wal")
@@ -86,6 +89,7 @@ def _unread_bytes(source: Path, since: float | None) -> int | None:
     except OSError:
         pass
     try:
-        return 0 if since is not None and os.stat(file).st_mtime <= since else None
+        found = os.stat(file)
+        return None if since is None else 0 if found.st_mtime <= since else found.st_size
     except OSError:
         return None

@@ -121,6 +121,16 @@ def test_killed_in_between(cli: CommandLine, old: Path, new: Path, dsn: str, fol
     goes_on(cli, new, dsn, *flags)
 
 
+def test_a_mirror_was_started_with_the_new_name(cli: CommandLine, old: Path, new: Path, dsn: str) -> None:
+    """As somebody does who moves a file. It names this command, which then works as it stands."""
+    assert cli.run("up", old, "--once").code == 0
+    os.rename(old, new)
+    refused = cli.run("up", new, "--once")
+    assert refused.code == 2 and f"`mirror rename {resolve(old)} {resolve(new)}`" in refused.err, refused
+    assert cli.run("rename", old, new).code == 0
+    goes_on(cli, new, dsn)
+
+
 def test_refused(cli: CommandLine, old: Path, new: Path, folder: Path) -> None:
     """While a mirror runs; while the old file is there; for another database; for one that is mirrored already."""
     process = cli.start("up", old)

@@ -57,7 +57,7 @@ def test_following_killed_and_started_again(cli: CommandLine, source: Path, writ
         assert re.search(r"\bkilled +\d+ s ago +- ", shown), "how far it is behind is not known"
     assert report_of(cli, source)["killed"] == process.pid
     writer.run("INSERT INTO t(v) VALUES ('while nobody looks')")
-    assert re.search(r"is gone\); up to [0-9.]+ kB of log not read yet\n", cli.run("status").out)
+    assert re.search(r"is gone\); up to [0-9.]+ kB not read yet\n", cli.run("status").out)
     (step, *_) = report_of(cli, source)["next_steps"]
     assert pasted(cli, step) == ["up", str(source)]
     with cli.up(source):

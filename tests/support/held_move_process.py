@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from mirror.cli import main, moves
+from mirror.cli import main, moves, opened
 from mirror.cutover import rails
 
 
@@ -26,6 +26,6 @@ def waiting(seam: str) -> None:
 
 faulthandler.register(signal.SIGUSR1)  # a test that waits in vain asks where it stands
 WANTED, FOLDER = sys.argv.pop(1), Path(sys.argv.pop(1))
-moves.no_fault = waiting  # type: ignore[attr-defined]
+moves.no_fault = opened.no_fault = waiting  # type: ignore[attr-defined]
 rails.LAG_SECONDS = math.inf
 main.main()

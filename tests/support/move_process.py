@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from mirror.cli import main, moves
+from mirror.cli import main, moves, opened
 from mirror.cutover import rails
 
 
@@ -17,6 +17,6 @@ def killing(seam: str) -> None:
 
 
 WANTED = sys.argv.pop(1)
-moves.no_fault = killing  # type: ignore[attr-defined]
+moves.no_fault = opened.no_fault = killing  # type: ignore[attr-defined]
 rails.LAG_SECONDS = float("inf")
 main.main()

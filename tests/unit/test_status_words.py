@@ -66,7 +66,7 @@ ROWS = ProgressReport(what="customers", done=4500, total=300_000)
         (
             {"phase": Phase.STOPPED, "killed": 1, "unread_bytes": 4_120_000},
             "killed",
-            "killed (its process 1 is gone); up to 4.1 MB of log not read yet",
+            "killed (its process 1 is gone); up to 4.1 MB not read yet",
         ),
         ({"phase": Phase.STOPPED, "applied": None}, "never mirrored", None),
         (
@@ -86,7 +86,7 @@ def test_how_long_ago_it_ended() -> None:
     stopped = report(phase=Phase.STOPPED, stopped_at=time.time() - 300, unread_bytes=0)
     assert words.detail(stopped) == "stopped 5 min ago; nothing written since"
     failed = report(phase=Phase.FAILED, stopped_at=time.time() - 300, unread_bytes=84_000_000)
-    assert words.detail(failed) == "failed 5 min ago; up to 84 MB of log not read yet"
+    assert words.detail(failed) == "failed 5 min ago; up to 84 MB not read yet"
 
 
 def test_a_wait() -> None:
