@@ -11,6 +11,7 @@ many lines there are does not depend on how many sources there are. A line is ne
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -256,7 +257,10 @@ class _Copying:
 
 
 class LiveView:
-    """The lines on a terminal; what is said goes into the log elsewhere. Thread: the command's."""
+    """The lines on a terminal; what is said goes into the log elsewhere.
+
+    Thread: the command's; records of the log come from any.
+    """
 
     def __init__(self, console: Console, names: Callable[[], Sequence[str]] = tuple) -> None:
         """``names``: of sources that could not begin."""
@@ -265,6 +269,9 @@ class LiveView:
         """Whether there is such a terminal."""
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._copying = _Copying()
+        #: One thread prints at a time: rich (15.0) works out what to print, and then prints it; lines that another thread
+        #: has drawn meanwhile would stay.
+        self._printing = threading.RLock()
         self._next = 0.0
         self._waiting: dict[str, float] = {}
 
@@ -276,18 +283,21 @@ class LiveView:
 
     def __exit__(self, *_: object) -> None:
         if self.shown:
-            self._live.stop()
+            with self._printing:
+                self._live.stop()
             start_log()
 
     def _log(self, message: str) -> None:
-        for line in message.rstrip().split("\n"):
-            print_line(self._console, Text.from_ansi(line))
+        with self._printing:
+            for line in message.rstrip().split("\n"):
+                print_line(self._console, Text.from_ansi(line))
 
     def say(self, line: str, mark: Text = GOOD) -> None:
         """Say something good, or what ``mark`` tells it is."""
         if self.shown:
-            for at, part in enumerate(wrapped(printable(redacted(line)), self._console.width, 2)):
-                print_line(self._console, *((mark, " ") if at == 0 else ()), part)
+            with self._printing:
+                for at, part in enumerate(wrapped(printable(redacted(line)), self._console.width, 2)):
+                    print_line(self._console, *((mark, " ") if at == 0 else ()), part)
         else:
             announce(line, bad=mark is not GOOD, depth=1)
 
@@ -307,9 +317,9 @@ class LiveView:
         elif self._copying.since is None:
             self._copying.since = now
         elapsed = None if self._copying.since is None else now - self._copying.since
-        self._live.update(
-            Group(*lines_of(sources, self._names(), elapsed, self._console.width, time.time())), refresh=True
-        )
+        lines = Group(*lines_of(sources, self._names(), elapsed, self._console.width, time.time()))
+        with self._printing:
+            self._live.update(lines, refresh=True)
 
     def _tick(self, pipeline: Pipeline, named: bool) -> None:
         """Tell the tables that were finished since the last look; all of them in the order of the load."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 from loguru import logger
 from msgspec.structs import replace
 
-from mirror.core.errors import MirrorError, SinkError
+from mirror.core.errors import FencedError, MirrorError, SinkError
 from mirror.core.published import POSITION_FILE
 from mirror.core.rows import SchemaChange
 from mirror.core.status import STATUS_FILE, OutageReport, Phase, saved_report
@@ -137,7 +137,7 @@ class Told:
 
     def is_interrupted(self, error: MirrorError) -> None:
         """The loop cannot go on. That is said once, however often and in however many ways it is tried again."""
-        if not error.retryable:
+        if not error.retryable or isinstance(error, FencedError):  # it ends with that, which is told
             return
         outage, postgres = self._status.outage, isinstance(error, SinkError)
         waits = "waits for Postgres: " if postgres else ""

@@ -93,7 +93,7 @@ def test_a_typed_value_is_compared_beside_its_original(
             report = mirror.parity()
             (table,) = [table for table in report.tables if table.status != "equal"]
             (example,) = table.examples
-            assert (table.different, example.column) == (1, column), command
+            assert (table.different, [each.column for each in example.columns]) == (1, [column]), command
             with mirror.control() as client:
                 client.repair([table.table], 60.0, replace=True)
         mirror.check()

@@ -207,10 +207,9 @@ def test_a_table_that_postgres_refuses(mirror: MirrorProcess, writer: Writer, lo
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("CREATE TABLE taken(v int)")
         writer.run("CREATE TABLE taken(v)")
-        said = log.new("Postgres refuses taken: ")
-        assert [level for level, _ in said] == ["INFO", "WARNING"]
+        until(lambda: events(mirror).get("tables_refused"))  # `mirror up` tells it
         connection.execute("DROP TABLE taken")
-        log.one("INFO", "Postgres accepts taken again")
+        assert {level for level, _ in log.new("Postgres accepts taken again")} == {"INFO"}
     assert events(mirror) == {"tables_added": 1, "tables_refused": 1, "tables_accepted": 1}
 
 

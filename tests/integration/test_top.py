@@ -83,4 +83,4 @@ def test_keys_and_figures(folder: Path, dsn: str, database: Path, writer: Writer
 def test_without_a_terminal(folder: Path, dsn: str, database: Path, writer: Writer) -> None:
     writer.run("CREATE TABLE notes(id INTEGER PRIMARY KEY)")
     error = CommandLine(folder, dsn).run("top", database).error
-    assert "this is no terminal" in error and "mirror status --json" in error
+    assert "this is no terminal" in error and "`mirror status " in error and " --json`" in error

@@ -209,7 +209,7 @@ def test_long_keys(
     writer.run(*made, f"INSERT INTO t VALUES ({value.format('hex(randomblob(3000))')}, 2)")
     writer.run(f"INSERT INTO t VALUES ({value.format('hex(randomblob(1290))')}, 3)")
     told, _ = doctor(folder, database, dsn)
-    assert told["table t"] == "1 rows would go to mirror.rejects: key too long for a Postgres index"
+    assert told["table t"] == "1 row would go to mirror.rejects: key too long for a Postgres index"
     if not live:
         mirror.start()
     mirror.check()

@@ -138,10 +138,12 @@ class Gateway:
 
     def stop_sidecar(self) -> None:
         """End the sidecar that is left, if there is one, and wait until it has ended."""
+        pid = holder(source_folder(self.state_dir, self.database))
+        if pid is None:
+            return
         try:
-            pid = self.sidecar_pid()
             os.kill(pid, signal.SIGTERM)
-        except (FileNotFoundError, ValueError, ProcessLookupError):
+        except ProcessLookupError:
             return
         until(lambda: ended(pid))
 
