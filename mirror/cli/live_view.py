@@ -269,8 +269,8 @@ class LiveView:
         """Whether there is such a terminal."""
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._copying = _Copying()
-        #: One thread prints at a time: rich (15.0) works out what to print, and then prints it; lines that another thread
-        #: has drawn meanwhile would stay.
+        #: Rich (15.0) works out what to print, and then prints it: lines that another thread has drawn meanwhile would
+        #: stay. So one thread prints at a time.
         self._printing = threading.RLock()
         self._next = 0.0
         self._waiting: dict[str, float] = {}

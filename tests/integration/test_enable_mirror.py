@@ -709,7 +709,7 @@ def test_settings_of_the_files(database: Path, dsn: str, folder: Path) -> None:
         program.await_following()
         program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, 2, 3)')")
         assert program.do("answer = mirror.wait(200)") is True
-        assert "'enabled': True" in program.do("answer = out.getvalue()")
+        assert program.do("answer = out.getvalue()").startswith("<Mirror ")
 
 
 @pytest.mark.parametrize("name", ["mirror.json", "argent.json"])

@@ -190,7 +190,7 @@ def test_a_way_back_that_is_lost(world: World, change: str) -> None:
     until(lambda: world.status()["phase"] == "failed")
     assert "the way back is lost" in world.status()["last_error"]
     (step,) = world.status()["next_steps"]
-    assert step.startswith("`mirror cutover finalize` ends it")
+    assert step.startswith(f"`mirror cutover finalize {world.database}") and "` ends it" in step
     assert "the way back is lost" in world.cli.run("cutover", "rollback").error
     assert world.process.wait(LIMIT) == 2
     again = world.cli.run("up", world.database)

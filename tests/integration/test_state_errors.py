@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +74,7 @@ def require_told(done: Done) -> None:
     for word in ("unexpected", "Traceback", "[Errno", "Error:"):
         assert word not in said, done
     if done.code == 2:
-        assert done.err.splitlines()[-1].startswith("mirror: "), done
+        assert re.match(r"mirror: |\S+Z ERROR +", done.err.splitlines()[-1]), done
 
 
 @pytest.mark.parametrize("place", PLACES)
