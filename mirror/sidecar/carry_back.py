@@ -11,10 +11,12 @@ from loguru import logger
 from msgspec.structs import replace
 
 from mirror.core.backoff import Backoff
+from mirror.core.commands import command
 from mirror.core.errors import FencedError, MirrorError, SealedError, SourceError, WayBackLostError
 from mirror.core.faults import Faults
 from mirror.core.place import other_name, was_touched
 from mirror.core.status import ReverseReport
+from mirror.core.words import counted
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.phase import require_unsealed
@@ -126,11 +128,11 @@ def carry_back(
                 if follower.strays > strays:
                     who = ", ".join(dict.fromkeys([*follower.suspects, *map(str, connected())]))
                     logger.warning(
-                        "{}: programs have written {:,} rows to the file, and not to Postgres ({}); next: {}",
+                        "{}: programs have written {} to the file, and not to Postgres ({}); next: {}",
                         name,
-                        follower.strays,
+                        counted(follower.strays, "row"),
                         f"open in {who}" if who else "no program was seen at it",
-                        "`mirror cutover strays` shows them",
+                        f"`{command('cutover strays', str(task.database), task.options)}` shows them",
                     )
                 strays = follower.strays
                 agreements.answer(follower)

@@ -42,12 +42,15 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
     if report.discrepancies:
         steps.append(f"hook and WAL disagree: look at mirror.discrepancies, and run `{comparison(report, options)}`")
     if report.read_differences:
-        steps.append(f"programs read {report.read_differences} things differently: `mirror differences list {source}`")
+        reads = counted(report.read_differences, "read")
+        steps.append(f"{reads} of programs answered differently: `mirror differences list {source}`")
     if report.reverse is not None and report.reverse.strays:
-        found = f"{report.reverse.strays:,} rows were written to the file, and not to Postgres"
+        rows = counted(report.reverse.strays, "row was", "rows were")
+        found = f"{rows} written to the file, and not to Postgres"
         steps.append(f"{found}: `mirror cutover strays {source}`")
     if report.reverse is not None and report.reverse.rejects and not report.reverse.ended:
-        found = f"{report.reverse.rejects:,} rows of Postgres are not in the file, which does not take them"
+        rows = counted(report.reverse.rejects, "row of Postgres is", "rows of Postgres are")
+        found = f"{rows} not in the file, which does not take what it cannot hold"
         steps.append(f"{found}: `mirror rejects list {source}`")
     if report.reverse is not None and report.reverse.kept_open:
         steps.append(f"the reverse window has elapsed, and the way back is open still: {report.reverse.kept_open}")

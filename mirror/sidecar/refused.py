@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from mirror.core.words import RENAME
+from mirror.core.words import RENAME, counted
 
 #: Tables that are named, of many.
 _NAMED = 5
@@ -56,7 +56,7 @@ class Cause:
         if len(self.tables) == 1:
             return self.tables[0]
         more = f" and {len(self.tables) - _NAMED:,} more" if len(self.tables) > _NAMED else ""
-        return f"{len(self.tables):,} tables: {', '.join(self.tables[:_NAMED])}{more}"
+        return f"{counted(len(self.tables), 'table')}: {', '.join(self.tables[:_NAMED])}{more}"
 
 
 def causes(refusals: Iterable[Refused], schema: str) -> list[Cause]:
