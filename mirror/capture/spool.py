@@ -34,6 +34,7 @@ record is found by its CRC and cut off), and that a transaction is in one record
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -375,7 +376,7 @@ class SpoolWriter:
             start = self._cursor_record(Kind.START, self.cursor, time) if self.cursor is not None else ()
             size = sum(map(len, start))
             if start and os.pwritev(descriptor, start, 0) != size:
-                raise OSError("short write")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._faults("spool:segment")
         except OSError as error:
             if descriptor >= 0:
@@ -393,7 +394,7 @@ class SpoolWriter:
         self._faults("spool:append")
         try:
             if os.pwritev(self._descriptor, record, self.place.offset) != size:
-                raise OSError("short write")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise self._no_room(segment_path(self.folder, self.place.segment), error) from error
         self._faults("spool:appended")

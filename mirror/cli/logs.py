@@ -19,7 +19,8 @@ terminal, what it says to people is a record like all others.
 Libraries' records of :mod:`logging`, warnings of Python and exceptions that end a thread come here, too. No record
 shows a secret (:mod:`mirror.core.redaction`). None has control characters or begins a line that it is not: messages
 contain names that come from outside. Of one kind no more than :data:`MOST` are written in :data:`SECONDS`, so that what
-fails for weeks does not fill the disk.
+fails for weeks does not fill the disk: a kind is one line of the program, but where a record is bound to a ``kind`` of
+its own (None: one that is always written).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from mirror.core.redaction import redacted
 if TYPE_CHECKING:
     from loguru import Message, Record
 
-#: Records of one kind (written by one line of the program) in so many seconds.
+#: Records of one kind in so many seconds.
 MOST, SECONDS = 20, 300.0
 #: Kinds that are known at a time.
 _MOST_KINDS = 1000
@@ -77,6 +78,8 @@ class Limits:
 
     def allows(self, kind: object, message: str, now: float) -> bool:
         """Whether a record of this kind is to be written; else it is counted. ``now``: seconds."""
+        if kind is None:
+            return True
         found = self._kinds.setdefault(kind, _Kind(now))
         if found.written < MOST:
             found.written += 1
@@ -264,7 +267,11 @@ def colour_of(stream: TextIO) -> bool:
 
 
 def _kind(record: Record) -> object:
-    return record["extra"].get("library") or (record["name"], record["function"], record["line"])
+    """What it counts as; None: it is always written, as it says what comes once, like a table that was dropped."""
+    extra = record["extra"]
+    if "kind" in extra:
+        return extra["kind"]
+    return extra.get("library") or (record["name"], record["function"], record["line"])
 
 
 def _form_for(stream: TextIO) -> Callable[[Any], str]:

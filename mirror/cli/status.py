@@ -171,7 +171,9 @@ def _judged(seen: Seen, settings: Settings, *, quiet: bool) -> int:
             place = f"{names.get(each.source, each.source)}: " if each.source else ""
             step = f" -- {each.next_step}" if each.next_step not in each.detail else ""
             style = "red" if each.state == "failed" else "yellow"
-            print_line(console, f"{place}{each.name}: {each.detail}{step}", style=style)
+            # What a source does needs no name before it: "following: stopped" would be a riddle.
+            name = "" if each.name == "following" else f"{each.name}: "
+            print_line(console, f"{place}{name}{each.detail}{step}", style=style)
     if any(report.phase is Phase.STOPPED and not _has_moved(report) for report in seen.reports):
         return 3
     return 0 if found.state == "ok" else 1
@@ -235,7 +237,10 @@ def with_proof(report: StatusReport, folder: Path, settings: Settings, steps: Se
         pass  # a comparison is refused, as Postgres is the original; or there is nothing yet that could be compared
     elif proof.proof == "different" and proof.repairable:
         # A repair does not help against what Postgres refuses: the step for that is among the others.
-        steps += [f"{parity}  # shows what differs", f"{parity} --repair  # then, to make Postgres equal"]
+        steps += [
+            f"{parity}  # shows what differs",
+            f"{parity} --repair --dry-run  # then: what would make Postgres equal",
+        ]
     elif proof.proof == "not checked":
         steps.append(f"{parity}  # the last comparison could not check all")
     elif proof.proof == "stale":

@@ -138,6 +138,8 @@ def _notes(report: StatusReport) -> Iterator[tuple[str, str]]:
         yield f"last error: {report.last_error}", "red"
     for step in report.next_steps:
         yield f"{_STEP}{step}", "yellow"
+    if happened := words.events(report.events):
+        yield happened, ""
     for line in words.moved(report):
         yield line, ""
     if report.parity.age_seconds is not None:  # else a step says that it was never compared

@@ -170,7 +170,7 @@ def _judge_parity(found: Readiness, folder: Path, forms: Mapping[str, str] | Non
     figure = "never compared" if last is None else last.headline
     if proof == "stale":
         figure = f"{proof}: {figure}"
-    repair = " --repair" if last is not None and proof == "different" and last.repairable else ""
+    repair = " --repair --dry-run" if last is not None and proof == "different" and last.repairable else ""
     step = found.step("parity", repair)
     if last is None and forms is None:
         step = f"it is compared once it is mirrored: {found.step('up')}"

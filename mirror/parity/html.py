@@ -61,7 +61,7 @@ def page(reports: Sequence[tuple[ParityReport, Sequence[Second]]]) -> str:
     rows = counted(sum(report.rows for report, _ in reports), "row")
     rejected = counted(sum(report.rejected for report, _ in reports), "rejected row")
     word = f"equal except {rejected}" if verdict == "equal except rejects" else verdict
-    title = f"{word}: {rows} of {counted(len(reports), 'source')} compared"
+    title = f"{word} ({rows} of {counted(len(reports), 'source')} compared)"
     body = "".join(_source(report, history) for report, history in reports)
     style = files("mirror.parity").joinpath("report.css").read_text()
     meanings = "".join(f"<dt>{word}</dt><dd>{escape(meaning)}</dd>" for word, meaning in _WORDS.items())

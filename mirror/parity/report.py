@@ -286,7 +286,10 @@ class ParityReport:
                 " in Postgres; if there are none, it is a bug of the mirror: report it with this output"
             )
         elif wrong:
-            steps.append(f"mirror parity {named} --repair  # different: {', '.join(wrong)}")
+            how = "--repair --dry-run"  # others may have written there: it says so, and a repair refuses
+            if self.planned:
+                how = "--repair --replace-rows" if any(each.others for each in self.planned) else "--repair"
+            steps.append(f"mirror parity {named} {how}  # different: {', '.join(wrong)}")
         unknown = [table for table in self.tables if table.status == "not checked"]
         if unknown and not self.reason:
             reasons = "; ".join(f"{table.table}: {table.reason}" for table in unknown)

@@ -129,7 +129,7 @@ def stands(held: Held, steps: Steps, *, rejects: int | None, widened: Collection
         as_before.append(f"{counted(there, 'row')} that Postgres cannot hold ({named(sorted(held.rejects))})")
     elif there:
         said.append(_rejected(there - (rejects or 0), 0, sorted(held.rejects), "", steps))
-    columns = _widened_columns(held.targets)
+    columns = widened_columns(held.targets)
     if old := [name for name in columns if rejects is None or name in widened]:
         since = [f"{name} since {_at(columns[name].since)}" for name in old]
         as_before.append(f"{counted(len(old), 'column')} widened to jsonb ({named(since)})")
@@ -142,7 +142,7 @@ def stands(held: Held, steps: Steps, *, rejects: int | None, widened: Collection
 
 def widenings(names: Iterable[str], targets: Mapping[str, Target]) -> list[WideningReport]:
     """What is known of columns (table.column) that are jsonb for values that do not fit."""
-    known = _widened_columns(targets)
+    known = widened_columns(targets)
     return [
         WideningReport(column=name)
         if (how := known.get(name)) is None
@@ -159,7 +159,8 @@ def gap_report(gap: Gap) -> GapReport:
     )
 
 
-def _widened_columns(targets: Mapping[str, Target]) -> dict[str, Widening]:
+def widened_columns(targets: Mapping[str, Target]) -> dict[str, Widening]:
+    """By table.column: how columns came to be jsonb, of those that were not at first."""
     return {
         f"{table}.{column.source}": column.widened
         for table in sorted(targets)

@@ -40,7 +40,7 @@ from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Profile, Table
 from mirror.core.virtual import left_out
 from mirror.postgres.profiles.generic import column_type
 from mirror.sidecar.lags import Lags
-from mirror.sidecar.news import gap_report, widenings
+from mirror.sidecar.news import gap_report, widened_columns, widenings
 from mirror.sidecar.next_steps import next_steps
 from mirror.sidecar.read_tally import ReadTally
 from mirror.sidecar.recent_load import RecentLoad
@@ -194,6 +194,8 @@ class SourceStatus:
         self.is_at(replica.position)
         self.describes(replica.schema.tables, sink.agent, sink.profile)
         if self.holds(sink.overrides, replica.schema.tables):
+            # Of one without a declared type it is known only that it was another once.
+            self.widened = sorted({*self.widened, *widened_columns(sink.mappings)})
             self.widenings = widenings(self.widened, sink.mappings)
         self.leaves_out(replica.schema, profile, rules)
         self.lacks(sum(sink.rejects.values()), sink.refusals.values())

@@ -6,6 +6,7 @@ said as such, once. A mirror that was killed right after a commit says it at the
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,9 @@ from mirror.sidecar.news import Held, News, Steps, added, compared, lasted, news
 from mirror.sidecar.source_folder import SourceTask
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.table_repair import REPAIR
+
+#: What rows do, and not definitions.
+_OF_ROWS = frozenset(("rows_rejected", "rows_back"))
 
 
 class Told:
@@ -60,7 +64,10 @@ class Told:
     def _say(self, said: Sequence[News]) -> None:
         for each in said:
             if each.text:
-                self._log.log(each.level, "{}: {}", self._name, each.text)
+                # What comes and goes with rows may do so all the time; a definition changes now and then.
+                of_rows = each.counts.keys() & _OF_ROWS
+                kind = (self._task.database, *sorted(of_rows)) if of_rows else None
+                self._log.bind(kind=kind).log(each.level, "{}: {}", self._name, each.text)
         if any(each.counts for each in said):
             self._status.events = added(self._status.events, said)
 
@@ -146,13 +153,13 @@ class Told:
             self._log.warning("{}: {}{error}", self._name, waits, error=error)
         else:
             self._status.outage = replace(outage, tries=outage.tries + 1, postgres=outage.postgres or postgres)
-            if str(error) in self._said:
+            if _form(error) in self._said:
                 return
             if postgres and not outage.postgres:
                 self._log.warning("{}: {}{error}", self._name, waits, error=error)
             else:
                 self._log.info("{}: still not: {error}", self._name, error=error)
-        self._said.add(str(error))
+        self._said.add(_form(error))
 
     def _begin(self, reason: str, *, postgres: bool) -> None:
         self._began, self._said = time.monotonic(), set()
@@ -188,3 +195,8 @@ class Told:
     @staticmethod
     def _since(began: float) -> str:
         return lasted(time.monotonic() - began)
+
+
+def _form(error: MirrorError) -> str:
+    """What is the same of an error each time that it comes: not the numbers of files and positions."""
+    return re.sub(r"\d+", "", str(error))

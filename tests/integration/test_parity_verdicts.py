@@ -83,7 +83,7 @@ def test_rejected_rows(cli: CommandLine, path: Path, program: Writer, dsn: str, 
         shown = cli.run("parity", path, "--html", page)
         assert shown.code == 4 and "equal except 1 rejected row: 2 tables, 2 rows in " in shown.out, shown
         assert re.search(r"keyed +equal except rejects +1 +0 ", shown.out) and "≠" not in shown.out
-        assert "equal except 1 rejected row: 2 rows of 1 source compared" in page.read_text()
+        assert "equal except 1 rejected row (2 rows of 1 source compared)" in page.read_text()
         code, report = reported(cli, path)
         assert (code, report["verdict"], report["exit_code"], report["rejected"]) == (4, "equal_except_rejects", 4, 1)
         assert [table["status"] for table in report["tables"]] == ["equal_except_rejects", "equal"]

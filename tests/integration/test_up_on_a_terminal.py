@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import shlex
 import signal
+import subprocess
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import UNREACHABLE, CommandLine
+from tests.support.commands import UNREACHABLE, CommandLine, stop
 from tests.support.source import Writer
 from tests.support.terminal import Terminal, terminal
+from tests.support.waiting import until
 
 #: What a bar is made of.
 BAR = ("━", "─")
@@ -131,3 +134,38 @@ def test_one_stream_and_one_form_elsewhere(cli: CommandLine, shop: Path) -> None
     assert done.err and all(form.fullmatch(line) for line in done.err.splitlines()), done.err
     quiet = cli.run("up", shop, "--once", "-q")
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+
+
+def test_what_comes_once_is_told_beside_what_comes_often(cli: CommandLine, writer: Writer, database: Path) -> None:
+    """A row that is rejected again and again hides no table that is dropped; what stands is no news at a restart."""
+    writer.run("CREATE TABLE t(k TEXT PRIMARY KEY)", "CREATE TABLE passing(id INTEGER)", "CREATE TABLE nokey(x, y)")
+    writer.run("INSERT INTO nokey VALUES (1, 'a')")
+    log = cli.folder / "up.log"
+    with log.open("w") as file, ending(cli.start("up", database, stdout=file, stderr=file)):
+        for _ in range(12):  # one after the other: each is a row that is rejected, and one that is rejected no more
+            writer.run("INSERT INTO t VALUES (CAST(x'61ff' AS TEXT))")
+            assert cli.run("wait", database, "--timeout", "200").code == 0
+            writer.run("DELETE FROM t")
+            assert cli.run("wait", database, "--timeout", "200").code == 0
+        writer.run("DROP TABLE passing", "INSERT INTO nokey VALUES ('b', 'b')")
+        assert cli.run("wait", database, "--timeout", "200").code == 0
+        for line in ("1 column widened to jsonb: nokey.x", "table dropped in SQLite, and kept in Postgres"):
+            until(lambda line=line: line in log.read_text())
+        assert log.read_text().count("1 row rejected, as") == log.read_text().count("1 row rejected no more") == 12
+        shown = cli.run("status", database).out
+        assert "nokey.x is jsonb since" in shown
+        assert "since it started: 1 table dropped" in shown
+        assert "passing__dropped_" in cli.run("cutover", "plan", database).out
+    with log.open("w") as file, ending(cli.start("up", database, stdout=file, stderr=file)):
+        assert cli.run("wait", database, "--timeout", "200").code == 0
+        until(lambda: "as before: 1 column widened to jsonb (nokey.x since" in log.read_text())
+        assert "WARNING" not in log.read_text()
+
+
+@contextmanager
+def ending(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End a mirror with the block."""
+    try:
+        yield
+    finally:
+        assert stop(process) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import os
 import pty
 import re
@@ -466,3 +467,10 @@ def test_fields_of_the_line_are_json() -> None:
     (found,) = objects(told.out)
     assert found["source"] == "/data/a.db" and found["rejects"] == 0 and found["next_step"] == "nothing"
     assert msgspec.json.decode(told.out.getvalue().encode())["level"] == "info"
+
+
+def test_what_comes_once_is_never_left_out() -> None:
+    """As a table that was dropped, however much else the same line of the program has said."""
+    limits = Limits()
+    assert all(limits.allows(None, "a table", 0.0) for _ in range(MOST + 5))
+    assert limits.ended(math.inf) == []

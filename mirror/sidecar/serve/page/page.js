@@ -310,7 +310,7 @@ async function turn() {
     put(summary, `${number(good)} of ${number(status.sources.length)} ${status.sources.length === 1 ? "source" : "sources"} well`);
     summary.className = states.includes("bad") ? "bad" : states.includes("care") ? "care" : "good";
     document.title = `${states.includes("bad") ? "✗" : "✓"} mirror`;
-    put(byId("when"), `as of ${new Date().toLocaleTimeString()}`);
+    put(byId("when"), `as of ${new Date().toLocaleTimeString("en", {hour12: false, timeZoneName: "short"})}`);
     document.body.classList.remove("gone");
   } catch (error) {
     put(summary, `the mirror does not answer (${error.message}): what is shown is old`);
