@@ -95,7 +95,7 @@ def list_(settings: _Named, debug: bool, as_json: bool) -> None:
         "mirror dropped purge notes__dropped_3_120",
         codes={
             0: "all of them are gone, or there were none",
-            1: "some stay, because others use them",
+            1: "some stay, because others use or have made them",
         },
     ),
 )
@@ -106,13 +106,17 @@ def purge(settings: _Named, debug: bool, as_json: bool, dry_run: bool) -> None:
     """Drop the tables that are kept (or only TABLEs), with their rows, from Postgres. There is no way back.
 
     One on which a view, a foreign key, a function or a trigger depends stays, and is named: nothing of others is
-    dropped. So does one that others may read and its successor not, unless TABLE names it.
+    dropped. So does, unless TABLE names it, one that others may read and its successor not, and one that no mirror has
+    made: it was in the place of the mirror's.
     """
     known, names = settings
     with postgres_of(known) as dsn, translated("drop tables that are kept"), connect(dsn, raw=True) as conn:
         found = _chosen(dropped_tables(conn), known, names)
         stay: dict[str, str] = {}
         for each in found:
+            if each.strange and not names:
+                stay[each.name] = "no mirror has made it; it goes if it is named"
+                continue
             if users := each.depending + ([] if names else each.grants):
                 stay[each.name] = named(users)
                 continue

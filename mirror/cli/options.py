@@ -22,6 +22,7 @@ from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
 from mirror.core.errors import ConfigError, MirrorError, NotRunningError, OthersWroteError
 from mirror.core.folders import known_sources, source_folder, source_of
 from mirror.core.peer import start_step
+from mirror.core.published import POSITION_FILE
 from mirror.core.source_settings import proposed_schema, remembered_schema
 from mirror.core.state_errors import file_error
 from mirror.core.status import Phase
@@ -250,10 +251,14 @@ def require_sources(settings: Settings, example: str = "FILE.db") -> None:
 
 @contextmanager
 def postgres_of(settings: Settings) -> Iterator[str]:
-    """The DSN to use; an embedded server is started, and stopped afterwards unless others use it."""
+    """The DSN to use; an embedded server is started, and stopped afterwards unless others use it.
+
+    Raises ``ConfigError`` where none is named, though what was mirrored with this state directory is in another server.
+    """
     if settings.dsn is not None:
         yield settings.dsn
         return
+    _require_embedded(settings)
     from mirror.postgres.embedded import start_embedded  # takes longer to load than some commands to run
 
     server = start_embedded(settings.state_dir)
@@ -269,6 +274,21 @@ def postgres_of(settings: Settings) -> Iterator[str]:
         done.set()
         keeper.join()
         server.stop()
+
+
+def _require_embedded(settings: Settings) -> None:
+    """Another server would be empty: what is asked of it would be answered as if all was lost, or copied again."""
+    if (settings.state_dir / "postgres").exists():
+        return
+    for source in known_sources(settings.state_dir):
+        if (source_folder(settings.state_dir, source) / POSITION_FILE).exists():
+            raise ConfigError(
+                "choose Postgres",
+                str(settings.state_dir),
+                f"what is mirrored with this state directory ({source.name}) is in a server that is not named now",
+                next_step="name it as it was: --postgres, or ARGENT_PG_URL; to begin anew with an embedded server,"
+                " choose another --state-dir",
+            )
 
 
 def _keep_running(server: EmbeddedPostgres, done: threading.Event) -> None:

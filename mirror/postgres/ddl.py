@@ -66,13 +66,15 @@ def rename_table(schema: str, old: str, new: str) -> Composed:
     return SQL("ALTER TABLE {} RENAME TO {}").format(Identifier(schema, old), Identifier(new))
 
 
-def mark_kept(target: Target, name: str, source_id: int) -> Composed:
+def mark_kept(target: Target, name: str, source_id: int, *, strange: bool = False) -> Composed:
     """COMMENT that says that a table is kept, under this name, after its source has dropped it; and of which, and when.
 
+    ``strange``: no mirror has made it; somebody has, in place of the one that was.
     In the comment, because that stays with the table when it is renamed, dumped and restored.
     """
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    details = json.dumps({"table": target.source, "source": source_id, "since": since}, ensure_ascii=False)
+    known: dict[str, object] = {"table": target.source, "source": source_id, "since": since}
+    details = json.dumps(known | ({"strange": True} if strange else {}), ensure_ascii=False)
     return SQL("COMMENT ON TABLE {} IS {}").format(Identifier(target.schema, name), Literal(f"{KEPT} {details}"))
 
 

@@ -141,10 +141,14 @@ class Dropped:
     """Views, foreign keys, functions and triggers that are for it: kind and name."""
     grants: list[str]
     """Grants on it that its successor has not."""
+    strange: bool = False
+    """Whether no mirror has made it: somebody's own table, which was in the place of the mirror's."""
 
     @property
     def why(self) -> str:
         """Why it is kept."""
+        if self.strange:
+            return "no mirror has made it: it was in the place of the mirror's table"
         if self.successor is None:
             return "the source dropped it"
         return f"the source made {self.successor} anew, and it has rows, columns or users that the new one has not"
@@ -179,7 +183,9 @@ def _dropped(
         rows, exact = (0 if counted is None else int(counted[0])), True
     source = None if details.source is None else paths.get(details.source)
     since = None if details.since is None else details.since.isoformat(timespec="seconds")
-    return Dropped(schema, name, source, details.table, since, successor, size, rows, exact, depending, grants)
+    return Dropped(
+        schema, name, source, details.table, since, successor, size, rows, exact, depending, grants, details.strange
+    )
 
 
 class _Details(msgspec.Struct):
@@ -188,6 +194,7 @@ class _Details(msgspec.Struct):
     table: str | None = None
     source: int | None = None
     since: datetime | None = None
+    strange: bool = False
 
 
 def _details(comment: str) -> _Details:

@@ -22,6 +22,7 @@ from mirror.postgres.kept import dropped_tables
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.target import Conn, Target, is_intact, load_targets
+from mirror.postgres.watch import is_watched
 
 #: Seconds to wait for a mirror that ends, and milliseconds for sessions that read a table.
 _HOLDER_SECONDS, _LOCK_MS = 5.0, 10_000
@@ -61,6 +62,8 @@ class Removal:
     """Rows that others than the mirror have written in the tables, as far as it is known: they go, too."""
     dependents: tuple[tuple[str, str], ...]
     """What of others depends on a table, each with it: then nothing can be dropped."""
+    strange: tuple[str, ...] = ()
+    """Tables in the place of the mirror's that are not its own, as far as can be told: they stay."""
 
 
 def schemas_of(conn: Conn, path: str) -> list[str]:
@@ -85,8 +88,14 @@ def plan(conn: Conn, path: str, schema: str) -> Removal | None:
     source_id, agent = int(row[0]), row[1]
     _require_first_phase(conn, source_id, path)
     targets = load_targets(conn, source_id, agent)
-    there = {name: target for name, target in targets.items() if is_intact(conn, target) is not None}
-    kept = [each for each in dropped_tables(conn) if each.source == path]
+    found = {name: target for name, target in targets.items() if is_intact(conn, target) is not None}
+    there = {
+        name: target
+        for name, target in found.items()
+        if target.agent is not None or is_watched(conn, target.schema, target.name)
+    }
+    strange = tuple(f"{each.schema}.{each.name}" for name, each in sorted(found.items()) if name not in there)
+    kept = [each for each in dropped_tables(conn) if each.source == path and not each.strange]
     own = [(each.schema, each.name) for each in there.values() if each.agent is None]
     dropped = [*own, *((each.schema, each.name) for each in kept)]
     tables = [_doomed(conn, target) for target in there.values()]
@@ -111,6 +120,7 @@ def plan(conn: Conn, path: str, schema: str) -> Removal | None:
         rejects,
         others_wrote,
         tuple((str(table), str(thing)) for table, thing in depending),
+        strange,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
+from loguru import logger
 from psycopg.sql import SQL, Identifier
 
 from mirror.core.errors import ConfigError, RefusedError, SinkError
@@ -33,6 +34,7 @@ from mirror.postgres.target import (
     save_target,
 )
 from mirror.postgres.typed import encoder, original_member
+from mirror.postgres.watch import is_watched
 
 #: No column needs another type.
 NO_WIDENING: Mapping[tuple[str, str], ColumnType] = MappingProxyType({})
@@ -64,6 +66,8 @@ class SchemaEditor:
         self.refusals = refusals
         self.misfits = {} if misfits is None else misfits
         self._before = targets.copy()
+        self._made: set[str] = set()
+        """The source's tables that were made in this transaction: they are not watched yet."""
         self._vectors: dict[str, tuple[tuple[str, str], ...]] = {}
         """The vec0 tables of which tables were made: their columns."""
         self._replaced: list[Replaced] = []
@@ -161,6 +165,7 @@ class SchemaEditor:
             return target
         require_free(self._conn, self._source_id, target.schema, target.name)
         self._conn.execute(ddl.create_table(target))
+        self._made.add(table.name)
         if table.virtual is not None and table.unpacked:
             vector_views.keep_uncompressed(self._conn, target)
             self._vectors[table.virtual] = table.unpacked
@@ -253,6 +258,11 @@ class SchemaEditor:
         vector_views.drop_view(self._conn, target)
         if drop:
             self._conn.execute(ddl.drop_table(target))
+        elif table not in self._made and not is_watched(self._conn, target.schema, target.name):
+            # Somebody has made it in place of the mirror's.
+            kept = self._keep(target, target.name, lsn, strange=True)
+            replaced_by = None
+            logger.warning("{}.{} is not the mirror's, and is {} from now on", target.schema, target.name, kept)
         else:
             withheld.take_out(self._conn, target, without)
             kept = self._keep(target, target.name, lsn)
@@ -405,11 +415,14 @@ class SchemaEditor:
         self._keep(held, parked, lsn)
         self._forget_rejects(parked)
 
-    def _keep(self, target: Target, name: str, lsn: Lsn) -> str:
-        """Keep a table that the source has no more, and that has this name now; returns the one that it gets."""
+    def _keep(self, target: Target, name: str, lsn: Lsn, *, strange: bool = False) -> str:
+        """Keep a table that the source has no more, and that has this name now; returns the one that it gets.
+
+        ``strange``: no mirror has made it.
+        """
         kept = free_name(self._conn, target.schema, ddl.dropped_name(target.name, lsn))
         self._conn.execute(ddl.rename_table(target.schema, name, kept))
-        self._conn.execute(ddl.mark_kept(target, kept, self._source_id))
+        self._conn.execute(ddl.mark_kept(target, kept, self._source_id, strange=strange))
         return kept
 
     def _parked(self, source: str) -> str:

@@ -36,6 +36,11 @@ _UNWATCHED = (
     " WHERE 2 <> (SELECT count(*) FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid"
     " AND g.tgname IN ('mirror_watch', 'mirror_watch_all') AND g.tgenabled = 'A')"
 )
+_WATCHED = (
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE n.nspname = $1::text AND c.relname = $2::text AND g.tgname = 'mirror_watch')"
+)
 
 _USED = (
     "SELECT t.target_schema, t.target_table FROM mirror.tables t WHERE t.source_id <> $1::bigint"
@@ -81,6 +86,14 @@ def _made(table: Composable) -> Iterable[Composed]:
     yield made.format(_ALL, SQL("TRUNCATE"), table, SQL("STATEMENT"), _OURS)
     always = SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}, ENABLE ALWAYS TRIGGER {}")
     yield always.format(table, _ROWS, _ALL)
+
+
+def is_watched(conn: Conn, schema: str, name: str) -> bool:
+    """Whether a table has them, also switched off: it is one that a mirror has made, and not another of its name.
+
+    Of a table on which none could be made that cannot be told. Raises psycopg's errors.
+    """
+    return conn.execute(_WATCHED, (schema, name)).fetchone() == (True,)
 
 
 def pause(conn: Conn, source_id: int, targets: Iterable[Target]) -> None:

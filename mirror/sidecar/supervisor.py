@@ -209,7 +209,7 @@ class Supervisor:
             self._leave(found)
         log, name = logger.bind(source=str(source)), found.task.name
         if found.join(seconds):
-            log.info("{}: it is mirrored no more; its tables stay as they are", name)
+            log.info("{}: it is mirrored no more", name)
         else:
             log.info("{}: it is mirrored no more as soon as what is under way has ended", name)
 

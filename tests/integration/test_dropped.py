@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.support.commands import CommandLine
+from tests.support.commands import CommandLine, stop
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT, until
 
 
 @pytest.fixture
@@ -161,3 +161,31 @@ def test_list_and_purge(running: MirrorProcess, writer: Writer, dsn: str, cli: C
     assert first not in tables(dsn) and second in tables(dsn)
     assert cli.run("dropped", "purge", *state).code == 0
     assert tables(dsn) == ["mine__dropped_1_1", "v"], "what is not the mirror's stays"
+
+
+def test_a_table_of_somebody_in_the_place_of_the_mirrors(
+    cli: CommandLine, writer: Writer, database: Path, dsn: str
+) -> None:
+    """It is told, and goes by its name alone: no other command takes it."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT)", "INSERT INTO t VALUES (1, 'x'), (2, 'y')")
+    log = cli.folder / "up.log"
+    with log.open("w") as file:
+        process = cli.start("up", database, stdout=file, stderr=file)
+        assert cli.run("wait", database, "--timeout", LIMIT).code == 0
+        rows(dsn, "ALTER TABLE t RENAME TO t_old")
+        rows(dsn, "CREATE TABLE t(id int, precious text)")
+        rows(dsn, "INSERT INTO t VALUES (1, 'mine')")
+        writer.run("INSERT INTO t VALUES (3, 'z')")
+        until(lambda: rows(dsn, "SELECT count(*) FROM t") == [(3,)])
+        assert cli.run("wait", database, "--timeout", LIMIT).code == 0
+        assert stop(process) == 0
+    (kept,) = (name for name in tables(dsn) if name.startswith("t__dropped_"))
+    assert f"public.t is not the mirror's, and is {kept} from now on" in log.read_text()
+    assert "no mirror has made it" in cli.run("dropped", "list").out
+    purged = cli.run("dropped", "purge")
+    assert purged.code == 1 and rows(dsn, f"SELECT precious FROM {kept}") == [("mine",)], purged
+    assert cli.run("parity", database).code == 0
+    rows(dsn, "DROP TABLE t_old")
+    assert cli.run("remove", database, "--drop-tables", "--yes").code == 0
+    assert tables(dsn) == [kept]
+    assert cli.run("dropped", "purge", kept).code == 0 and tables(dsn) == []

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from tests.support.commands import CommandLine
 from tests.support.postgres import VARIABLE, PostgresServer
+from tests.support.source import Writer
 
 
 @pytest.fixture
@@ -55,3 +58,14 @@ def test_a_server_of_its_own_is_another_one(given: PostgresServer, monkeypatch: 
     default = PostgresServer()
     assert default.dsn != given.dsn
     default.stop()
+
+
+def test_the_server_is_not_exchanged_for_an_empty_one(folder: Path, dsn: str, database: Path, writer: Writer) -> None:
+    """Of a command that is not told where the tables are, an embedded server would say that all is well, or lost."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    named, unnamed = CommandLine(folder, dsn), CommandLine(folder)
+    assert named.run("up", database, "--once").code == 0
+    for words in (["up", database, "--once"], ["parity", database], ["rejects", "list"], ["dropped", "list"]):
+        assert "is in a server that is not named now" in unnamed.run(*words).error
+    assert not (unnamed.state_dir / "postgres").exists()
+    assert named.run("parity", database).code == 0

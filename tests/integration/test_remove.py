@@ -178,3 +178,13 @@ def test_one_that_another_mirror_holds(cli: CommandLine, shop: Path, dsn: str, f
         refused = cli.run("remove", shop, "--drop-tables", "--state-dir", folder / "other")
         assert "another mirror holds it" in refused.err.splitlines()[-1] and refused.code == 2
         assert cli.run("parity", shop).code == 0
+
+
+def test_a_table_of_somebody_in_the_place_of_the_mirrors(cli: CommandLine, shop: Path, dsn: str) -> None:
+    """It stays, whatever its name."""
+    assert cli.run("up", shop, "--once").code == 0
+    rows(dsn, "DROP TABLE u")
+    rows(dsn, "CREATE TABLE u(_rowid bigint PRIMARY KEY, t bigint)")
+    assert "public.u stays: it is not the mirror's" in cli.run("remove", shop, "--drop-tables", "--dry-run").out
+    assert cli.run("remove", shop, "--drop-tables", "--yes").code == 0
+    assert tables(dsn) == ["u"]

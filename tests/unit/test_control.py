@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from loguru import logger
 from msgspec import msgpack
 
+from mirror.cli import logs
 from mirror.cli.logs import log_to
 from mirror.core.control import ControlClient
 from mirror.core.errors import (
@@ -255,8 +256,9 @@ def test_a_block_that_no_hook_sends_ends_the_conversation(
     assert goes_on(ended)
 
 
-def test_a_program_with_a_name_that_is_no_name(ended: Serving) -> None:
+def test_a_program_with_a_name_that_is_no_name(ended: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """It cannot begin a line of its own in the log, nor give the terminal a command."""
+    monkeypatch.setattr(logs, "_limits", logs.Limits())  # other tests have sent such messages, too
     lines: list[str] = []
     log_to(lines.append)
     try:

@@ -141,7 +141,7 @@ def test_json() -> None:
         {"kind": "different", "key": [1], "column": "y", "source_value": "a", "target_value": None},
     ]
     assert [step.split("  ")[0] for step in data["next_steps"]] == [
-        "mirror parity s.db --repair",
+        "mirror parity s.db --repair --dry-run",
         "mirror parity s.db",
         "mirror rejects list s.db",
     ]
