@@ -64,7 +64,7 @@ def test_the_verdict_is_first(statuses: tuple[Status, ...], verdict: str) -> Non
     text = page([(report(TableReport("t", status, source_rows=5, target_rows=5)), []) for status in statuses])
     body = Structure(text).text.partition("parity: ")[2]
     assert body.startswith(verdict)
-    assert re.search(r"<h1[^>]*><span[^>]*>([a-z ]+) \\(", text)[1] == verdict  # type: ignore[index]
+    assert re.search(r"<h1[^>]*><span[^>]*>([a-z ]+) \(", text)[1] == verdict  # type: ignore[index]
 
 
 def test_whatever_comes_from_a_database_is_escaped() -> None:
