@@ -53,7 +53,7 @@ def add(settings: Settings, debug: bool, as_json: bool, agent: str | None, profi
                 next_step=f"mirror up {shlex.quote(str(source))}{settings.options}",
                 retryable=True,
             )
-        text = "is mirrored now" if with_it else "is mirrored by the next `mirror up`"
+        text = "is mirrored from now on" if with_it else "is mirrored by the next `mirror up`"
         lasts = "" if listed else ", until that mirror ends: list it in mirror.json, or name it to the next `mirror up`"
         done.append(done_with(source, "added", text + lasts, running=with_it, listed=listed))
     print_done(done, as_json)

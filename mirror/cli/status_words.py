@@ -31,6 +31,8 @@ def state(report: StatusReport) -> str:
             return "comparing the file"
         case Phase.WAITING:
             return _waiting(report)
+        case Phase.FOLLOWING if report.refusals and len(report.refusals) >= report.tables:
+            return "all tables refused"
         case Phase.STOPPED if report.reverse is not None and report.reverse.ended:
             return "moved to Postgres"
         case Phase.STOPPED if report.killed is not None:

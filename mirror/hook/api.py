@@ -33,6 +33,7 @@ from mirror.core.control import ControlClient
 from mirror.core.errors import ConfigError, MirrorError, NotRunningError
 from mirror.core.folders import resolve, source_folder
 from mirror.core.status import Phase, StatusReport, saved_report
+from mirror.core.words import counted
 from mirror.hook.budget import Budget
 from mirror.hook.child import ANSWER_SECONDS, Sidecar, missing
 from mirror.hook.keys import KeyHooks
@@ -387,7 +388,9 @@ os.register_at_fork(after_in_child=_after_fork)
 def _in_words(report: StatusReport) -> str:
     """What the mirror of a source does, in a few words."""
     if report.phase is Phase.FOLLOWING:
-        lag = report.lag_seconds
+        lag, refused = report.lag_seconds, len(report.refusals)
+        if refused:
+            return f"following, but for {refused:,} of {counted(report.tables, 'table')}, which Postgres refuses"
         return f"following, lag {'unknown' if lag is None else f'{lag * 1000:,.0f} ms'}"
     return str(report.phase) if report.last_error is None else f"{report.phase}: {report.last_error}"
 

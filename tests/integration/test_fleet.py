@@ -263,7 +263,7 @@ def test_added_and_removed(cli: CommandLine, writers: Callable[[int], list[Write
     sources = [folder / "s0.db", folder / "s1.db"]
     process = cli.start("up", sources[0])
     assert cli.run("wait", sources[0], "--timeout", 60).code == 0
-    assert "is mirrored now" in cli.run("add", sources[1]).out
+    assert "is mirrored from now on" in cli.run("add", sources[1]).out
     assert cli.run("wait", sources[1], "--timeout", 60).code == 0
     assert cli.run("add", sources[1]).code == 0, "twice is as good as once"
     done = cli.run("remove", sources[0])

@@ -14,11 +14,13 @@ from mirror.cli import status_words as words
 from mirror.cli.status_view import folded, show
 from mirror.core.status import (
     AroundReport,
+    EventsReport,
     GapReport,
     OutageReport,
     Phase,
     ProgressReport,
     ProofReport,
+    RefusalReport,
     ReverseReport,
     StatusReport,
     WideningReport,
@@ -216,3 +218,18 @@ def test_names_are_broken_where_they_can_be_read_on() -> None:
 
 def test_what_is_wrong_with_the_configuration_comes_first() -> None:
     assert shown(80, report(), problem="why")[0] == "configuration: why"
+
+
+def test_a_source_of_which_nothing_is_mirrored_does_not_follow() -> None:
+    refusals = [RefusalReport(table=name, reason="it is taken") for name in ("t", "u")]
+    assert words.state(report(refusals=refusals, tables=2)) == "all tables refused"
+    assert words.state(report(refusals=refusals, tables=3)) == "following"
+
+
+def test_what_has_happened() -> None:
+    assert words.events(EventsReport(columns_widened=2)) == "", "another line has it"
+    told = EventsReport(tables_dropped=1, columns_added=2, rows_lost=1, reconnections=3)
+    assert words.events(told) == (
+        "since it started: 1 table dropped, 2 columns added, 1 row gone from Postgres, which cannot hold it,"
+        " 3 outages of Postgres"
+    )
