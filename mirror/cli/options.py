@@ -278,9 +278,13 @@ def postgres_of(settings: Settings) -> Iterator[str]:
 
 def _require_embedded(settings: Settings) -> None:
     """Another server would be empty: what is asked of it would be answered as if all was lost, or copied again."""
-    if (settings.state_dir / "postgres").exists():
+    if os.path.exists(settings.state_dir / "postgres"):
         return
-    for source in known_sources(settings.state_dir):
+    try:
+        known = known_sources(settings.state_dir)
+    except MirrorError:  # what is wrong with it is said where the server is started
+        return
+    for source in known:
         if (source_folder(settings.state_dir, source) / POSITION_FILE).exists():
             raise ConfigError(
                 "choose Postgres",

@@ -146,6 +146,8 @@ def up(
     notifier = Notifier()
     # Without a manager it is what a terminal sends when it is closed, and ends the command.
     reload = signal.SIGHUP if notifier.is_heard else None
+    if settings.dsn is None and not os.path.exists(settings.state_dir / "postgres"):
+        announce(f"Making a Postgres in {settings.state_dir / 'postgres'}, which takes some seconds")
     with (
         Signals(signal.SIGTERM, signal.SIGINT, reload=reload) as signals,
         Beginning(settings.state_dir, settings.sources) as beginning,
