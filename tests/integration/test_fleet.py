@@ -231,8 +231,7 @@ def test_paused_under_writes(writers: Callable[[int], list[Writer]], make_mirror
                 client.resume()
             mirror.wait_applied()
             assert has(conn, 0, f"paused {killed}")
-    with mirror.control(sources[0]) as client:
-        assert client.status().phase == "following" and not client.status().resyncs
+    assert not mirror.status_when(lambda status: status["phase"] == "following", sources[0])["resyncs"]
 
 
 def test_paused_while_none_runs(
