@@ -106,8 +106,8 @@ def purge(settings: _Named, debug: bool, as_json: bool, dry_run: bool) -> None:
     """Drop the tables that are kept (or only TABLEs), with their rows, from Postgres. There is no way back.
 
     One on which a view, a foreign key, a function or a trigger depends stays, and is named: nothing of others is
-    dropped. So does, unless TABLE names it, one that others may read and its successor not, and one that no mirror has
-    made: it was in the place of the mirror's.
+    dropped. So does, unless TABLE names it, one that others may read and its successor not, and one that is
+    not known to be the mirror's own: it was in the place of that.
     """
     known, names = settings
     with postgres_of(known) as dsn, translated("drop tables that are kept"), connect(dsn, raw=True) as conn:
@@ -115,7 +115,7 @@ def purge(settings: _Named, debug: bool, as_json: bool, dry_run: bool) -> None:
         stay: dict[str, str] = {}
         for each in found:
             if each.strange and not names:
-                stay[each.name] = "no mirror has made it; it goes if it is named"
+                stay[each.name] = "it is not known to be the mirror's own; it goes if it is named"
                 continue
             if users := each.depending + ([] if names else each.grants):
                 stay[each.name] = named(users)

@@ -231,7 +231,7 @@ def _show(found: Sequence[_Source], settings: Settings, *, dry_run: bool) -> Non
             step = f"mirror remove {shlex.quote(str(each.path))}{settings.options} --drop-tables --schema {other}"
             print_line(console, NOTE, f" it is also in the schema {other}, which stays: `{step}`")
         for table_name in () if planned is None else planned.strange:
-            print_line(console, NOTE, f" {table_name} stays: it is not the mirror's, or cannot be told to be")
+            print_line(console, NOTE, f" {table_name} stays: it is not known to be the mirror's own")
         for doomed_table, thing in () if planned is None else planned.dependents:
             print_line(console, BAD, f" {thing} depends on {doomed_table}")
     if dry_run:

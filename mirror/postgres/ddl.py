@@ -69,7 +69,7 @@ def rename_table(schema: str, old: str, new: str) -> Composed:
 def mark_kept(target: Target, name: str, source_id: int, *, strange: bool = False) -> Composed:
     """COMMENT that says that a table is kept, under this name, after its source has dropped it; and of which, and when.
 
-    ``strange``: no mirror has made it; somebody has, in place of the one that was.
+    ``strange``: it is not known that a mirror has made it.
     In the comment, because that stays with the table when it is renamed, dumped and restored.
     """
     since = datetime.now(UTC).isoformat(timespec="seconds")

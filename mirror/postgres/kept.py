@@ -4,7 +4,7 @@ A program that changes a table by making another one and renaming it leaves ever
 one (views, foreign keys, triggers, grants) with the first one, which no row comes to any more.
 
 A table that is made anew in one transaction is not dropped: the other one has its rows. It is kept only where that one
-has less (rows or columns), or where objects of others are for it.
+has less (rows or columns), where others have written in it, or where objects of others are for it.
 """
 
 from __future__ import annotations
@@ -67,6 +67,15 @@ def drop_replaced(conn: Conn, source_id: int, made: Collection[tuple[Replaced, T
             drop_alone(conn, each.schema, each.kept)
 
 
+def others_wrote(conn: Conn, source_id: int, table: str) -> bool:
+    """Whether others than the mirror have written rows in a source's table, which no other table has."""
+    found = conn.execute(
+        "SELECT EXISTS (SELECT FROM mirror.others_wrote WHERE source_id = $1::bigint AND source_table = $2::text)",
+        (str(source_id), table),
+    )
+    return found.fetchone() != (False,)
+
+
 def _has_more(conn: Conn, each: Replaced, target: Target) -> bool:
     """Whether a kept table has values in a column that the one in its place has not, or more rows than that."""
     there = {ROWID, ORIGINAL, AGENT, *(name for name, _ in target.stored)}
@@ -114,7 +123,7 @@ def _quoted(conn: Conn, schema: str, name: str) -> str:
 # -- for people ------------------------------------------------------------------------------------------
 
 #: Bytes up to which the rows of a table are counted; of a larger one Postgres' estimate is told.
-_COUNTED_BYTES = 64 << 20
+COUNTED_BYTES = 64 << 20
 #: Milliseconds to wait for others that read a table that is to be dropped.
 _LOCK_MS = 5_000
 
@@ -142,13 +151,13 @@ class Dropped:
     grants: list[str]
     """Grants on it that its successor has not."""
     strange: bool = False
-    """Whether no mirror has made it: somebody's own table, which was in the place of the mirror's."""
+    """Whether it is not known that a mirror has made it: somebody's own table may have been in the place of that."""
 
     @property
     def why(self) -> str:
         """Why it is kept."""
         if self.strange:
-            return "no mirror has made it: it was in the place of the mirror's table"
+            return "it was in the place of the mirror's table, and is not known to be the mirror's own"
         if self.successor is None:
             return "the source dropped it"
         return f"the source made {self.successor} anew, and it has rows, columns or users that the new one has not"
@@ -178,7 +187,7 @@ def _dropped(
 ) -> Dropped:
     details = _details(comment)
     rows, exact = (estimate, False) if estimate >= 0 else (None, False)
-    if size <= _COUNTED_BYTES:
+    if size <= COUNTED_BYTES:
         counted = cursor.execute(SQL("SELECT count(*) FROM {}").format(Identifier(schema, name))).fetchone()
         rows, exact = (0 if counted is None else int(counted[0])), True
     source = None if details.source is None else paths.get(details.source)

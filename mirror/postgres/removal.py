@@ -18,7 +18,7 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 from mirror.core.errors import FencedError, SealedError, SinkError
 from mirror.core.locks import SOURCE_HANDED_OVER, SOURCE_IN_POSTGRES
 from mirror.postgres import phase, shared_tables, vector_views
-from mirror.postgres.kept import dropped_tables
+from mirror.postgres.kept import COUNTED_BYTES, dropped_tables
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.target import Conn, Target, is_intact, load_targets
@@ -27,8 +27,6 @@ from mirror.postgres.watch import is_watched
 #: Seconds to wait for a mirror that ends, and milliseconds for sessions that read a table.
 _HOLDER_SECONDS, _LOCK_MS = 5.0, 10_000
 _LOOK_SECONDS = 0.1
-#: Bytes up to which the rows of a table are counted; of a larger one Postgres' estimate is told.
-_COUNTED_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +141,7 @@ def _doomed(conn: Conn, target: Target) -> Doomed:
     row = conn.execute("SELECT pg_total_relation_size($1::regclass)", (place,)).fetchone()
     size = _number(row)
     rows: int | None = None
-    if size <= _COUNTED_BYTES:
+    if size <= COUNTED_BYTES:
         rows = _number(conn.execute(SQL("SELECT count(*) FROM {} WHERE {}").format(table, _own(target))).fetchone())
     elif whole:
         estimate = "SELECT reltuples::bigint FROM pg_catalog.pg_class WHERE oid = $1::regclass"

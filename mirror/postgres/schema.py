@@ -21,7 +21,7 @@ from mirror.core.rows import SchemaChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Table
 from mirror.postgres import ddl, history, originals_ddl, retype, shared_tables, vector_views, withheld
 from mirror.postgres.defaults import shown_default
-from mirror.postgres.kept import Replaced, drop_replaced
+from mirror.postgres.kept import Replaced, drop_replaced, others_wrote
 from mirror.postgres.names import free_name
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
@@ -30,6 +30,7 @@ from mirror.postgres.target import (
     Conn,
     Target,
     forget_target,
+    oid_of,
     require_free,
     save_target,
 )
@@ -66,8 +67,8 @@ class SchemaEditor:
         self.refusals = refusals
         self.misfits = {} if misfits is None else misfits
         self._before = targets.copy()
-        self._made: set[str] = set()
-        """The source's tables that were made in this transaction: they are not watched yet."""
+        self._made: set[object] = set()
+        """The tables (oid) that were made in this transaction: they are not watched yet."""
         self._vectors: dict[str, tuple[tuple[str, str], ...]] = {}
         """The vec0 tables of which tables were made: their columns."""
         self._replaced: list[Replaced] = []
@@ -165,7 +166,7 @@ class SchemaEditor:
             return target
         require_free(self._conn, self._source_id, target.schema, target.name)
         self._conn.execute(ddl.create_table(target))
-        self._made.add(table.name)
+        self._made.add(oid_of(self._conn, target))
         if table.virtual is not None and table.unpacked:
             vector_views.keep_uncompressed(self._conn, target)
             self._vectors[table.virtual] = table.unpacked
@@ -240,10 +241,13 @@ class SchemaEditor:
         """Stop mirroring a table: keep it in Postgres as ``<name>__dropped_<lsn>``, or drop it.
 
         Of a table that is shared, only the agent's rows. ``without``: the source's columns that are not kept.
-        ``replaced_by``: the source's table that has its rows now, so that :meth:`finish` may drop it.
+        ``replaced_by``: the source's table that has its rows now, so that :meth:`finish` may drop it; not where others
+        have written in it.
         """
         target = self.targets[table]
         kept = None
+        if replaced_by is not None and others_wrote(self._conn, self._source_id, table):
+            replaced_by = None
         if target.agent is not None:
             if drop:
                 shared_tables.take_out(self._conn, target)
@@ -258,11 +262,12 @@ class SchemaEditor:
         vector_views.drop_view(self._conn, target)
         if drop:
             self._conn.execute(ddl.drop_table(target))
-        elif table not in self._made and not is_watched(self._conn, target.schema, target.name):
-            # Somebody has made it in place of the mirror's.
+        elif oid_of(self._conn, target) not in self._made and not is_watched(self._conn, target.schema, target.name):
+            # Somebody may have made it in place of the mirror's.
             kept = self._keep(target, target.name, lsn, strange=True)
             replaced_by = None
-            logger.warning("{}.{} is not the mirror's, and is {} from now on", target.schema, target.name, kept)
+            words = "{}.{} is not known to be the mirror's own, and is {} from now on"
+            logger.warning(words, target.schema, target.name, kept)
         else:
             withheld.take_out(self._conn, target, without)
             kept = self._keep(target, target.name, lsn)
@@ -418,7 +423,7 @@ class SchemaEditor:
     def _keep(self, target: Target, name: str, lsn: Lsn, *, strange: bool = False) -> str:
         """Keep a table that the source has no more, and that has this name now; returns the one that it gets.
 
-        ``strange``: no mirror has made it.
+        ``strange``: it is not known that a mirror has made it.
         """
         kept = free_name(self._conn, target.schema, ddl.dropped_name(target.name, lsn))
         self._conn.execute(ddl.rename_table(target.schema, name, kept))
@@ -482,15 +487,8 @@ def _only_adds(change: SchemaChange) -> bool:
     return same and change.before.name == change.after.name and tuple(change.carried[:kept]) == tuple(range(kept))
 
 
-def schema_exists(conn: Conn, schema: str) -> bool:
-    """Whether the Postgres schema is there (checked first: CREATE ... IF NOT EXISTS needs a privilege)."""
-    row = conn.execute(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text)", (schema,)
-    ).fetchone()
-    return row is not None and bool(row[0])
-
-
 def create_schema(conn: Conn, schema: str) -> None:
-    """Create the Postgres schema if it is not there."""
-    if not schema_exists(conn, schema):
+    """Create the Postgres schema if it is not there (checked first: CREATE ... IF NOT EXISTS needs a privilege)."""
+    there = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text)"
+    if conn.execute(there, (schema,)).fetchone() != (True,):
         conn.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from mirror.core.errors import NameTakenError, RefusedError, SinkError
 from mirror.core.inherited import Known
@@ -279,6 +280,13 @@ def require_free(conn: Conn, source_id: int, schema: str, name: str) -> None:
             next_step=step_beside(conn, source_id, str(path), "give this source a schema of its own with --schema"),
         )
     make_way(conn, schema, name)
+
+
+def oid_of(conn: Conn, target: Target) -> object:
+    """The oid of the table that has a target's name now, which stays when it is renamed; None: there is none."""
+    place = sql.Identifier(target.schema, target.name).as_string(conn)
+    row = conn.execute("SELECT to_regclass($1::text)::oid", (place,)).fetchone()
+    return None if row is None else row[0]
 
 
 def is_intact(conn: Conn, target: Target) -> bool | None:

@@ -91,7 +91,8 @@ def _made(table: Composable) -> Iterable[Composed]:
 def is_watched(conn: Conn, schema: str, name: str) -> bool:
     """Whether a table has them, also switched off: it is one that a mirror has made, and not another of its name.
 
-    Of a table on which none could be made that cannot be told. Raises psycopg's errors.
+    One that was made in this transaction has none yet, and one on which none can be made never has. Raises psycopg's
+    errors.
     """
     return conn.execute(_WATCHED, (schema, name)).fetchone() == (True,)
 

@@ -57,7 +57,6 @@ class Told:
         """Keys of the gaps that are being healed."""
         self._copying, self._first = "", False
         self._began = self._began_copy = self._connected = 0.0
-        self._had_session = False
         self._said: set[str] = set()
         """The errors of this outage."""
 
@@ -75,7 +74,7 @@ class Told:
 
     def has_opened(self, sink: Sink) -> None:
         """There is a session in Postgres."""
-        self._connected, self._had_session = time.monotonic(), True
+        self._connected = time.monotonic()
         if self._held is not None:
             # What was changed meanwhile; or by a transaction of ours of which no answer came.
             self.looks(sink)

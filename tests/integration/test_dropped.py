@@ -163,6 +163,28 @@ def test_list_and_purge(running: MirrorProcess, writer: Writer, dsn: str, cli: C
     assert tables(dsn) == ["mine__dropped_1_1", "v"], "what is not the mirror's stays"
 
 
+def test_one_in_which_others_have_written_is_kept(running: MirrorProcess, writer: Writer, dsn: str) -> None:
+    """Their rows are in no file, and the new table has none of them, however many it has."""
+    rows(dsn, "INSERT INTO t VALUES (9, 'others', 9)")
+    writer.transaction(
+        *made_anew("id INTEGER PRIMARY KEY, a TEXT, n TEXT", "id, a, n"), "INSERT INTO t VALUES (3, 'z', 3)"
+    )
+    running.check()
+    (kept,) = (name for name in tables(dsn) if name != "t")
+    assert rows(dsn, f"SELECT a FROM {kept} WHERE id = 9") == [("others",)]
+
+
+def test_made_renamed_and_dropped_in_one_go(running: MirrorProcess, writer: Writer, dsn: str) -> None:
+    """It is the mirror's own, though it never had what tells that."""
+    writer.transaction("CREATE TABLE one(id INTEGER PRIMARY KEY)", "INSERT INTO one VALUES (1)")
+    writer.transaction("ALTER TABLE one RENAME TO two")
+    writer.transaction("DROP TABLE two")
+    running.check()
+    assert not [
+        name for name in tables(dsn) if "strange" in str(rows(dsn, f"SELECT obj_description('{name}'::regclass)"))
+    ]
+
+
 def test_a_table_of_somebody_in_the_place_of_the_mirrors(
     cli: CommandLine, writer: Writer, database: Path, dsn: str
 ) -> None:
@@ -180,8 +202,8 @@ def test_a_table_of_somebody_in_the_place_of_the_mirrors(
         assert cli.run("wait", database, "--timeout", LIMIT).code == 0
         assert stop(process) == 0
     (kept,) = (name for name in tables(dsn) if name.startswith("t__dropped_"))
-    assert f"public.t is not the mirror's, and is {kept} from now on" in log.read_text()
-    assert "no mirror has made it" in cli.run("dropped", "list").out
+    assert f"public.t is not known to be the mirror's own, and is {kept} from now on" in log.read_text()
+    assert "not known to be the mirror's own" in cli.run("dropped", "list").out
     purged = cli.run("dropped", "purge")
     assert purged.code == 1 and rows(dsn, f"SELECT precious FROM {kept}") == [("mine",)], purged
     assert cli.run("parity", database).code == 0
