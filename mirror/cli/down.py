@@ -164,8 +164,10 @@ def _lives(running: _Running, settings: Settings) -> bool:
         try:
             # Ended, and not yet waited for by who has started it.
             return running.process.is_running() and bool(running.process.status() != psutil.STATUS_ZOMBIE)
-        except psutil.Error:
+        except psutil.NoSuchProcess:
             return False
+        except psutil.AccessDenied:
+            return True
     if running.pid is not None:
         return False  # it was gone when we looked
     for source in running.sources:

@@ -23,6 +23,7 @@ from mirror.core.words import amount, counted
 from mirror.postgres.failures import translated
 from mirror.postgres.kept import Dropped, dropped_tables
 from mirror.postgres.kept import purge as drop_for_good
+from mirror.postgres.migrate import require_known_schema
 from mirror.postgres.sessions import connect
 
 _TO_MINUTES = "%Y-%m-%d %H:%M"
@@ -69,6 +70,7 @@ def list_(settings: _Named, debug: bool, as_json: bool) -> None:
     """
     known, names = settings
     with postgres_of(known) as dsn, translated("read the tables that are kept"), connect(dsn) as conn:
+        require_known_schema(conn)
         found = _chosen(dropped_tables(conn), known, names)
     if as_json:
         tables = [asdict(each) | {"why": each.why} for each in found]
@@ -80,7 +82,7 @@ def list_(settings: _Named, debug: bool, as_json: bool) -> None:
         return
     for each in found:
         since = "" if each.since is None else f", since {datetime.fromisoformat(each.since).astimezone():{_TO_MINUTES}}"
-        print_line(console, NOTE, f" {each.schema}.{each.name}: {_rows(each)}, {amount(each.bytes)}{since}")
+        print_line(console, NOTE, f" {_place(each)}: {_rows(each)}, {amount(each.bytes)}{since}")
         of = "" if each.source is None else f"{Path(each.source).name}: "
         used = named([*each.depending, *each.grants])
         print_line(console, f"  {of}{each.why}; {f'for it: {used}' if used else 'nobody uses it'}")
@@ -111,21 +113,22 @@ def purge(settings: _Named, debug: bool, as_json: bool, dry_run: bool) -> None:
     """
     known, names = settings
     with postgres_of(known) as dsn, translated("drop tables that are kept"), connect(dsn, raw=True) as conn:
+        require_known_schema(conn)
         found = _chosen(dropped_tables(conn), known, names)
         stay: dict[str, str] = {}
         for each in found:
             if each.strange and not names:
-                stay[each.name] = "it is not known to be the mirror's own; it goes if it is named"
+                stay[_place(each)] = "it is not known to be the mirror's own; it goes if it is named"
                 continue
             if users := each.depending + ([] if names else each.grants):
-                stay[each.name] = named(users)
+                stay[_place(each)] = named(users)
                 continue
             try:
                 if not dry_run and not drop_for_good(conn, each):
-                    stay[each.name] = "something depends on it"
+                    stay[_place(each)] = "something depends on it"
             except psycopg.errors.LockNotAvailable:
-                stay[each.name] = "another session reads it just now"
-    gone = [each for each in found if each.name not in stay]
+                stay[_place(each)] = "another session reads it just now"
+    gone = [each for each in found if _place(each) not in stay]
     if as_json:
         tables = [{"schema": each.schema, "name": each.name, "bytes": each.bytes} for each in gone]
         click.echo(json.dumps({"version": 1, "dry_run": dry_run, "purged": tables, "stay": stay}, indent=2))
@@ -134,11 +137,15 @@ def purge(settings: _Named, debug: bool, as_json: bool, dry_run: bool) -> None:
     sys.exit(1 if stay else 0)
 
 
+def _place(table: Dropped) -> str:
+    return f"{table.schema}.{table.name}"
+
+
 def _say(gone: Sequence[Dropped], stay: dict[str, str], settings: Settings, *, dry_run: bool) -> None:
     console = Console()
     done = "would go" if dry_run else "is gone"
     for each in gone:
-        print_line(console, GOOD, f" {each.schema}.{each.name} {done}: {_rows(each)}, {amount(each.bytes)}")
+        print_line(console, GOOD, f" {_place(each)} {done}: {_rows(each)}, {amount(each.bytes)}")
     for name, why in stay.items():
         print_line(console, BAD, f" {name} stays: {why}")
     if gone:
@@ -147,7 +154,9 @@ def _say(gone: Sequence[Dropped], stay: dict[str, str], settings: Settings, *, d
     if not gone and not stay:
         print_line(console, "Postgres keeps no table that SQLite has dropped")
     elif stay:
-        print_line(console, "next: drop these, or make them anew for the table that is mirrored; then purge again")
+        print_line(
+            console, f"next: `mirror dropped list{settings.options}` says what is for them, and why they are kept"
+        )
     elif dry_run:
         print_line(console, f"next: `mirror dropped purge{settings.options}`")
 
@@ -162,11 +171,11 @@ def _chosen(found: Sequence[Dropped], settings: Settings, names: Collection[str]
     """Those that are named, or all; of the schema that is named. Raises ``ConfigError`` for an unknown name."""
     found = [each for each in found if settings.schema in (None, each.schema)]
     for name in names:
-        if all(name not in (each.name, f"{each.schema}.{each.name}") for each in found):
+        if all(name not in (each.name, f"{_place(each)}") for each in found):
             raise ConfigError(
                 "find a table that is kept",
                 name,
                 "there is none of this name",
                 next_step=f"mirror dropped list{settings.options}",
             )
-    return [each for each in found if not names or {each.name, f"{each.schema}.{each.name}"} & set(names)]
+    return [each for each in found if not names or {each.name, f"{_place(each)}"} & set(names)]

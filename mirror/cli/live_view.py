@@ -338,7 +338,7 @@ class LiveView:
             try:
                 size = max(source.stat().st_size, 1)
             except OSError:  # it is not there yet: its pipeline says so
-                size = 1
+                return _Told(size=1)
             self._copying.told[source] = _Told(size=size)
         return self._copying.told[source]
 

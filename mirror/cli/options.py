@@ -125,7 +125,8 @@ def common_even_if_broken(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def common_as(load: Callable[..., Any], arguments: str = SOURCES) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """As :func:`common`, for a command that hands the options on: it gets as ``settings`` what ``load`` makes of them.
+    """As :func:`common`, for a command that hands the options on: it gets as ``settings`` what ``load`` makes of them:
+    the settings, or a tuple that begins with them.
 
     ``load`` is called with the arguments (sources, as a rule), Postgres, state directory, schema and configuration
     file, as they were given. ``arguments``: how the help shows the first.
@@ -168,18 +169,19 @@ def _with_settings(
             raise ConfigError("name the schema", "--schema", "it is empty", next_step="name one, or leave it out")
         given = os.environ.pop(GIVEN_POSTGRES, postgres)
         settings = load(sources, given, state_dir, schema, config)
+        known = settings[0] if isinstance(settings, tuple) else settings
         try:
             command(settings=settings, debug=debug, **own)
         except NotRunningError as error:
-            if isinstance(settings, Settings):
-                advise_starting(error, settings)
+            if isinstance(known, Settings):
+                advise_starting(error, known)
             raise
         except MirrorError as error:
-            if isinstance(settings, Settings):
-                complete(error, _source_at(error.place, settings), settings.options)
+            if isinstance(known, Settings):
+                complete(error, _source_at(error.place, known), known.options)
             raise
         except OSError as error:
-            found = file_error(error, getattr(settings, "state_dir", None))
+            found = file_error(error, getattr(known, "state_dir", None))
             if found is None:
                 raise
             raise found from error

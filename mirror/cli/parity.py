@@ -19,7 +19,7 @@ from rich.text import Text
 
 from mirror.cli import moved
 from mirror.cli.dry_repair import of_table, planned
-from mirror.cli.logs import colour_of, is_for_machines, log_to, start_log
+from mirror.cli.logs import colour_of, complain, is_for_machines, log_to, start_log
 from mirror.cli.options import (
     advise_replacing,
     common,
@@ -33,6 +33,7 @@ from mirror.cli.options import (
 from mirror.cli.output import Words, print_line
 from mirror.cli.parity_view import render
 from mirror.cli.running import gate_of
+from mirror.core.commands import complete
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError, MirrorError, OthersWroteError
@@ -40,7 +41,7 @@ from mirror.core.folders import source_folder
 from mirror.core.locks import ParityLock
 from mirror.parity.compare import compare
 from mirror.parity.html import Second, page
-from mirror.parity.report import JSON_VERSION, ParityReport
+from mirror.parity.report import JSON_VERSION, ParityReport, exit_code_of
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import require_known_schema, statement
 from mirror.postgres.sessions import connect
@@ -50,7 +51,7 @@ from mirror.sidecar.parity_runs import derived, record
 REPAIR_SECONDS = 3600.0
 #: Characters beside a table's name in the line of the bar, and of the name at least.
 _BESIDE_NAME, _LEAST_NAME = 60, 12
-#: What the exit codes mean; of several sources the first of 1, 2, 4 and 0 that any of them has.
+#: What the exit codes mean; of several sources that of the verdict which counts most.
 _CODES = {
     0: "equal",
     1: "different, or not mirrored",
@@ -136,7 +137,8 @@ def parity(
                 # The other sources are still compared, and a difference found there counts.
                 if debug:
                     raise
-                click.secho(f"mirror: {error}", fg="red", err=True)
+                complete(error, str(source), settings.options)
+                complain(str(error), error)
                 report = ParityReport(str(source), (), "not checked", str(error), 0.0, 0, 0.0)
                 errors[report.source] = error
             else:
@@ -151,8 +153,7 @@ def parity(
             if (problem := errors.get(each["source"])) is not None:
                 each["error"] = problem.to_dict()
         click.echo(json.dumps({"version": JSON_VERSION, "reports": shown}, indent=2))
-    codes = {report.exit_code for report in reports}
-    sys.exit(next((code for code in (1, 2, 4) if code in codes), 0))
+    sys.exit(exit_code_of(report.verdict for report in reports))
 
 
 def _console() -> Console:

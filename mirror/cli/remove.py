@@ -22,9 +22,10 @@ from mirror.core.control import ControlClient
 from mirror.core.errors import NotRunningError, SinkError, StateError
 from mirror.core.folders import forget, known_sources, source_folder
 from mirror.core.locks import SourceLock
+from mirror.core.quote import quoted
 from mirror.core.words import amount, counted
 from mirror.postgres.failures import translated
-from mirror.postgres.migrate import migrate
+from mirror.postgres.migrate import migrate, require_known_schema
 from mirror.postgres.removal import Left, Removal, left, plan, schemas_of
 from mirror.postgres.removal import remove as take_out
 from mirror.postgres.sessions import connect
@@ -87,6 +88,9 @@ def remove(settings: Settings, debug: bool, as_json: bool, drop_tables: bool, dr
         print_done([_forget(settings, each, dry_run=dry_run) for each in found], as_json)
         return
     with postgres_of(settings) as dsn, translated(_OPERATION), connect(dsn, raw=True) as conn:
+        require_known_schema(conn)
+        if not dry_run and any(schemas_of(conn, str(each.path)) for each in found):
+            migrate(conn)  # what an earlier mirror has made lacks columns
         for each in found:
             schema = schema_of(settings, each.path)
             each.planned = plan(conn, str(each.path), schema)
@@ -96,17 +100,17 @@ def remove(settings: Settings, debug: bool, as_json: bool, drop_tables: bool, dr
         if not as_json:
             _show(found, settings, dry_run=dry_run)
         for each in found:
-            _require_alone(each)
+            _require_alone(each, "nothing was changed")
         if not dry_run and not _is_agreed(found, yes=yes or as_json):
             click.echo("nothing was changed")
             sys.exit(1)
         outcome = []
         for each in found:
             if not dry_run:
-                migrate(conn)
                 _drop(conn, settings, each)
             outcome.append(_dropped(each, dry_run=dry_run))
-        rest = None if dry_run or all(each.planned is None for each in found) else left(conn, _schema(found))
+        schemas = [each.planned.schema for each in found if each.planned is not None]
+        rest = None if dry_run or not schemas else left(conn, schemas)
     print_done(outcome, as_json)
     if not as_json and rest is not None:
         _say_rest(rest, settings)
@@ -163,15 +167,15 @@ def _unusable(source: _Source, error: OSError) -> StateError:
 # -- with its tables -------------------------------------------------------------------------------------
 
 
-def _require_alone(source: _Source) -> None:
-    """Raise ``SinkError`` if something of others depends on a table."""
+def _require_alone(source: _Source, state: str) -> None:
+    """Raise ``SinkError`` if something of others depends on a table. ``state``: what has become of the source."""
     if source.planned is None or not source.planned.dependents:
         return
     views = dict.fromkeys(thing for _, thing in source.planned.dependents)
     raise SinkError(
         _OPERATION,
         str(source.path),
-        f"{', '.join(views)} {'depends' if len(views) == 1 else 'depend'} on its tables; nothing was changed",
+        f"{', '.join(views)} {'depends' if len(views) == 1 else 'depend'} on its tables; {state}",
         next_step="drop what is not needed any more, or make it anew without them; then run this again",
     )
 
@@ -196,6 +200,10 @@ def _drop(conn: Conn, settings: Settings, source: _Source) -> None:
     try:
         if lock is not None:
             forget(source.folder)
+        if source.planned is not None:
+            # Anew: the mirror went on until now, and others may have made something of its tables.
+            source.planned = plan(conn, str(source.path), source.planned.schema)
+            _require_alone(source, "it is mirrored no more, and its tables stay")
         if source.planned is not None:
             take_out(conn, source.planned)
         if lock is not None:
@@ -241,29 +249,28 @@ def _show(found: Sequence[_Source], settings: Settings, *, dry_run: bool) -> Non
 def _dropped(source: _Source, *, dry_run: bool) -> Outcome:
     planned = source.planned
     tables = [] if planned is None else [asdict(each) for each in planned.tables]
+    place = "Postgres" if not source.others or planned is None else f"the schema {planned.schema}"
     said = "would be gone" if dry_run else "is gone"
-    said += f" from Postgres and from {source.folder.parent}; the file stays as it is"
+    said += f" from {place} and from {source.folder.parent}; the file stays as it is"
     outcome = "would be removed" if dry_run else "removed"
     done = done_with(source.path, outcome, said, running=source.running, listed=source.listed)
     return {**done, "tables": tables, "folder": str(source.folder)}
 
 
-def _schema(found: Sequence[_Source]) -> str:
-    return next(each.planned.schema for each in found if each.planned is not None)
-
-
 def _say_rest(rest: Left, settings: Settings) -> None:
     """What of the mirror is left where the last source has gone, and the commands that remove it."""
     console = Console()
-    psql = f"mirror psql{settings.options} --"
-    steps = [f"{psql} -c 'DROP SCHEMA \"{name}\"'" for name in rest.schemas]
+    psql = f"mirror psql{settings.options} -- -c"
+    steps = [f"{psql} {shlex.quote(f'DROP SCHEMA {quoted(name)}')}" for name in rest.schemas]
+    if steps and rest.sources:
+        print_line(console, "nothing is in its schema any more; this removes it:")
     if rest.sources == 0:
         print_line(console, "it was the last source; this removes what is left of the mirror:")
         if settings.dsn is None:
             steps = [f"rm -rf {shlex.quote(str(settings.state_dir))}  # with the embedded Postgres, and all in it"]
         else:
-            steps.append(f"{psql} -c 'DROP SCHEMA mirror CASCADE'")
-            steps += [f"{psql} -c 'DROP OWNED BY argent_app' -c 'DROP ROLE argent_app'"] if rest.role else []
+            steps.append(f"{psql} 'DROP SCHEMA mirror CASCADE'")
+            steps += [f"{psql} 'DROP OWNED BY argent_app' -c 'DROP ROLE argent_app'"] if rest.role else []
             steps.append(f"rm -rf {shlex.quote(str(settings.state_dir))}")
     for step in steps:
         print_line(console, f"  {step}")

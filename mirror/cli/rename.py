@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from msgspec.structs import replace
 
 from mirror.cli.fleet import change_list, listing, path_of
 from mirror.cli.options import common_as, help_end, json_option, postgres_of
-from mirror.core.config.settings import Settings, load_settings, require_file
+from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings, require_file
 from mirror.core.control import ControlClient
 from mirror.core.errors import ConfigError, ControlError, NotRunningError, SourceError, StateError
-from mirror.core.files import sync_folder, write_atomically
+from mirror.core.files import sync_folder
 from mirror.core.folders import resolve, source_folder, write_name
 from mirror.core.locks import SourceLock
 from mirror.core.sockets import forget_control_path
-from mirror.core.status import STATUS_FILE, StatusReport, encode, named
+from mirror.core.state_errors import state_error
+from mirror.core.status import Phase, named, save_report, saved_report
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import migrate
 from mirror.postgres.removal import plan, remove, schemas_of
@@ -69,7 +69,7 @@ def rename(settings: _Given, debug: bool, as_json: bool) -> None:
     here, there = (source_folder(known.state_dir, path) for path in (old, new))
     with ExitStack() as stack:
         stack.enter_context(translated(_OPERATION))
-        # Both: no mirror begins with either meanwhile.
+        # No mirror begins with one that has a folder.
         both = here.exists() and there.exists()
         for folder, path in ((here, old), (there, new)):
             if folder.exists():
@@ -186,20 +186,12 @@ def _move_folder(here: Path, there: Path, old: Path, new: Path) -> bool:
         elif not there.exists():
             return False
         forget_control_path(there)
-        report = _report_about(there / STATUS_FILE, new)
-        if report is not None:
-            write_atomically(there / STATUS_FILE, encode(report), durable=False)
+        saved = saved_report(new, DEFAULT_SCHEMA, there)
+        if saved.phase is not Phase.STARTING:  # else there is none, or it cannot be used
+            save_report(replace(saved, source=str(new)), there)
         return write_name(there, new) or moved  # last: from now on it is a known source
     except OSError as error:
-        raise StateError(_OPERATION, str(there), error.strerror or str(error)) from error
-
-
-def _report_about(path: Path, new: Path) -> StatusReport | None:
-    """The status that a mirror has saved, about the new path; None if there is none, or it cannot be read."""
-    try:
-        return replace(msgspec.json.decode(path.read_bytes(), type=StatusReport), source=str(new))
-    except (ValueError, FileNotFoundError):
-        return None
+        raise state_error(error, there, _OPERATION) from error
 
 
 def _relist(settings: Settings, old: Path, new: Path) -> bool:

@@ -19,7 +19,7 @@ from rich.text import Text
 from mirror.cli import status_words as words
 from mirror.cli.around import around_lines, reads_text
 from mirror.cli.output import print_line, print_prose, print_table, printable, text
-from mirror.core.status import AroundReport, StatusReport, kept_text
+from mirror.core.status import AroundReport, StatusReport, kept_text, rejected
 from mirror.core.words import counted, names_apart
 from mirror.sidecar.refused import causes
 
@@ -43,7 +43,7 @@ _COLUMNS = (
     _Column("state", words.state, figure=False),
     _Column("last commit", words.last_commit),
     _Column("lag", words.lag),
-    _Column("rejects", lambda report: f"{_rejects(report):,}"),
+    _Column("rejects", lambda report: f"{rejected(report):,}"),
     _Column("gaps", words.gaps),
     _Column("commits", lambda report: f"{report.commits:,}"),
     _Column("applied", lambda report: (not words.is_beginning(report) and report.applied) or "-"),
@@ -121,11 +121,6 @@ def folded(name: str, most: int) -> list[str]:
         while len(lines[-1]) > most:
             lines[-1:] = [lines[-1][:most], lines[-1][most:]]
     return lines
-
-
-def _rejects(report: StatusReport) -> int:
-    back = report.reverse
-    return report.rejects + (0 if back is None or back.ended else back.rejects)
 
 
 def _notes(report: StatusReport) -> Iterator[tuple[str, str]]:

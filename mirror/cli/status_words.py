@@ -15,7 +15,7 @@ from mirror.core.status import (
     healed,
     moved_text,
 )
-from mirror.core.words import counted
+from mirror.core.words import amount, counted
 
 #: What is waited for, by the beginning of the error's code (:mod:`mirror.core.errors`).
 _WAITS_FOR = {"postgres": "Postgres", "source": "the file", "state": "the state directory"}
@@ -66,7 +66,9 @@ def _loading(progress: ProgressReport | None) -> str:
 
 def _progress(progress: ProgressReport) -> str:
     if progress.unit == "bytes":
-        return f"copying the file: {size(progress.done)}" + (f" of {size(progress.total)}" if progress.total else "")
+        return f"copying the file: {amount(progress.done)}" + (
+            f" of {amount(progress.total)}" if progress.total else ""
+        )
     of = " so far" if progress.total is None else f" of {progress.total:,}"
     number = f" (table {progress.table} of {progress.tables})" if progress.table and progress.tables else ""
     return f"loading {progress.what} {progress.done:,}{of}{number}"
@@ -81,7 +83,7 @@ def _long_wait(report: StatusReport, outage: OutageReport) -> str:
     now = time.time()
     told = f"{span(now - outage.began_at)}, tried {counted(outage.tries, 'time')}, since {clock(outage.began_at, now)}"
     spooled = report.spool_bytes if report.applied is not None else 0  # else the file is copied, sooner or later
-    kept = f"; commits are kept: {size(spooled)} of spool so far" if spooled else ""
+    kept = f"; commits are kept: {amount(spooled)} of spool so far" if spooled else ""
     return f"{_waiting(report)} ({told}){kept}"
 
 
@@ -125,7 +127,7 @@ def _ended(report: StatusReport) -> str | None:
         how = "its mirror has ended without a word, or runs where this command cannot see it"
     if report.unread_bytes is None:
         return how
-    since = f"up to {size(report.unread_bytes)} not read yet" if report.unread_bytes else "nothing written since"
+    since = f"up to {amount(report.unread_bytes)} not read yet" if report.unread_bytes else "nothing written since"
     return f"{how}; {since}"
 
 
@@ -205,14 +207,6 @@ def ago(seconds: float) -> str:
 def clock(at: float, now: float) -> str:
     """A time of day, here; with the date if that is not today's or last night's."""
     return time.strftime("%H:%M" if now - at < _DAY / 2 else "%Y-%m-%d %H:%M", time.localtime(at))
-
-
-def size(number: int) -> str:
-    """Bytes, in the unit that fits."""
-    for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= one:
-            return f"{number / one:,.1f} {unit}" if number < 10 * one else f"{number / one:,.0f} {unit}"
-    return counted(number, "byte")
 
 
 #: What of the events is told: those that are in no other line of a status.

@@ -25,7 +25,7 @@ from mirror.core.errors import MirrorError, OthersWroteError, SealedError
 from mirror.core.positions import Lsn
 from mirror.core.status import Phase, StatusReport, moved_text
 from mirror.core.words import counted
-from mirror.parity.proof import described
+from mirror.parity.proof import ENOUGH, described
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.refused import causes
 from mirror.sidecar.status import SourceStatus
@@ -283,7 +283,7 @@ def _say_parity(due: Mapping[Pipeline, Due], options: str) -> None:
     never = [
         shlex.quote(pipeline.status.source)
         for pipeline, step in due.items()
-        if step is Due.PARITY and described(pipeline.task.folder).proof != "verified"
+        if step is Due.PARITY and described(pipeline.task.folder).proof not in ENOUGH
     ]
     if never:
         named = " ".join(["mirror parity", *(never if len(never) <= MOST_NAMED else ())])

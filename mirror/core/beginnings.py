@@ -28,7 +28,7 @@ class Beginning:
     def __enter__(self) -> Self:
         # It is only for people to read: what keeps it from being written ends the mirror later, with a reason.
         with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             for path, name, _ in _said(self._path.parent):
                 if is_gone(name):  # it was killed as it began
                     path.unlink(missing_ok=True)

@@ -87,6 +87,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -111,7 +112,8 @@ class SourceLock:
     def __init__(self, folder: Path, source: Path, *, named: bool = True) -> None:
         """Take it; raises ``StateError`` at once if another mirror has it.
 
-        ``named``: the folder counts as that of a known source from then on.
+        ``named``: a mirror takes it: the folder counts as that of a known source from then on, and the file says who
+        has it, and once it is released that nobody was killed. Else it stays as the last mirror has left it.
         """
         self._named = named
         self._folder = folder
@@ -127,9 +129,10 @@ class SourceLock:
             raise self._unusable(error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            said = f"{os.getpid()}\n{this_process()}\n".encode()
-            os.pwrite(descriptor, said, 0)
-            os.ftruncate(descriptor, len(said))  # not before: an empty file says that the mirror was stopped
+            if self._named:
+                said = f"{os.getpid()}\n{this_process()}\n".encode()
+                os.pwrite(descriptor, said, 0)
+                os.ftruncate(descriptor, len(said))  # not before: an empty file says that the mirror was stopped
             self._write_name()
         except BlockingIOError:
             os.close(descriptor)
@@ -141,6 +144,9 @@ class SourceLock:
                 f" --state-dir {shlex.quote(str(folder.parent.parent))}` shows it",
             ) from None
         except OSError as error:
+            with suppress(OSError):
+                if self._named:
+                    os.ftruncate(descriptor, 0)  # else this process would seem to have it
             os.close(descriptor)
             raise self._unusable(error) from error
         return descriptor
@@ -179,14 +185,20 @@ class SourceLock:
         os.close(self._descriptor)
         self._descriptor = descriptor
 
-    def sign_off(self) -> None:
-        """Write down that the mirror ends, and was not killed (:func:`~mirror.core.folders.ending`)."""
-        with suppress(OSError):  # a disk that is read-only now
-            os.ftruncate(self._descriptor, 0)
+    def sign_off(self, seconds: float = 0.0) -> None:
+        """Write down that the mirror ends, and was not killed (:func:`~mirror.core.folders.ending`).
 
-    def release(self) -> None:
-        """Release it. May be called once."""
-        self.sign_off()
+        ``seconds``: since when it has read nothing more: the file's time says that moment.
+        """
+        with suppress(OSError):  # a disk that is read-only now
+            if self._named:
+                os.ftruncate(self._descriptor, 0)
+                at = time.time() - seconds
+                os.utime(self._descriptor, (at, at))
+
+    def release(self, seconds: float = 0.0) -> None:
+        """Release it, as with :meth:`sign_off`. May be called once."""
+        self.sign_off(seconds)
         os.close(self._descriptor)
 
 

@@ -42,7 +42,7 @@ import os
 import struct
 import time
 import zlib
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -156,7 +156,7 @@ class Publisher:
         """Make the file, or take over one that an earlier mirror has left; it says that nobody follows the source.
 
         The source's lock must be held, and the control socket not be there yet: an earlier mirror's position must not
-        be taken for ours. Raises ``OSError``.
+        be taken for ours. Raises ``OSError``, and ``NewerStateError``.
         """
         self._path = folder / POSITION_FILE
         self._run = time.time_ns()
@@ -172,12 +172,12 @@ class Publisher:
         self._open()
 
     def _keep_seal(self) -> None:
-        reader = PublishedReader(self._path.parent)
-        if (before := reader.read()) is not None and (before.in_phases or before.moves):
+        with closing(PublishedReader(self._path.parent)) as reader:
+            before = reader.read()
+        if before is not None and (before.in_phases or before.moves):
             # 4 is of a move in whose middle the mirror was killed: silent, so programs ask Postgres.
             kept = (_SEALED * before.sealed) | (_MOVING * before.moves) | _IN_PHASES
             self._last = _nothing(self._run, kept, before.source_id)
-        reader.close()
 
     def _open(self) -> None:
         data = _seal(self._last)

@@ -106,7 +106,12 @@ def file_error(error: OSError, state_dir: Path | None = None) -> MirrorError | N
     if not isinstance(error.filename, str | bytes):
         if error.errno not in OF_FILES:
             return None
-        return MirrorError("write a file", "", detail_of(error, Path()), next_step="make room for what it writes")
+        step = (
+            "make room for what it writes"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "see what is wrong with the disk"
+        )
+        return MirrorError("write a file", "", error.strerror or str(error), next_step=step)
     place = Path(os.fsdecode(error.filename)).absolute()
     if state_dir is not None and place.is_relative_to(state_dir):
         return state_error(error, place)

@@ -408,6 +408,12 @@ def is_lost(report: StatusReport) -> bool:
     return report.error is not None and report.error.get("code") == WayBackLostError.code
 
 
+def rejected(report: StatusReport) -> int:
+    """Rows that one of the stores does not take from the other, whichever way they are carried now."""
+    back = report.reverse
+    return report.rejects + (0 if back is None or back.ended else back.rejects)
+
+
 def moved_text(report: StatusReport) -> str:
     """What there is to know of a source that was moved to Postgres (``reverse`` is there), in one line."""
     assert report.reverse is not None
@@ -432,9 +438,9 @@ def saved_report(source: Path, schema: str, folder: Path) -> StatusReport:
     path = folder / STATUS_FILE
     report = StatusReport(source=str(source), schema=schema)
     try:
-        data = path.read_bytes()
-        require_format(msgspec.json.decode(data), path)
-        return msgspec.json.decode(data, type=StatusReport)
+        found = msgspec.json.decode(path.read_bytes())
+        require_format(found, path)
+        return msgspec.convert(found, StatusReport)
     except FileNotFoundError:
         return report
     except NewerStateError as error:

@@ -66,7 +66,6 @@ def _catch_up(move: Move) -> None:
                 move.doing, told = still_to_carry(move, seen), now
             move.require_way_back()
             time.sleep(0.01)
-        move.doing = ""
 
 
 def still_to_carry(move: Move, seen: str) -> str:

@@ -30,9 +30,8 @@ def onward(phase: int, source: str, options: str, acknowledged: str = "") -> lis
             line("cutover advance", f"{does}; {steps}", acknowledged),
             line("cutover rollback", "back to phase 1: programs read from the file again"),
         ]
-    stays = "until then leave the mirror running, which carries what they write in Postgres into the file"
     return [
-        line("cutover finalize", f"once programs need no way back: ends it; {stays}"),
+        line("cutover finalize", "ends the way back, once programs need none; leave the mirror running until then"),
         line("cutover rollback", "back to phase 2: programs write to the file again, which has all from Postgres"),
     ]
 

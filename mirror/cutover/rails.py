@@ -129,7 +129,7 @@ def _judge_widened(found: Readiness, widened: Sequence[str]) -> None:
     """Columns that are jsonb because of values that do not fit their type."""
     step = (
         f"correct the values in the source, and give the columns their own types again: {found.step('rejects retry')};"
-        f" or, if programs can do with jsonb, {found.plan_with('widened columns')}"
+        f" or, if programs work with jsonb there, {found.plan_with('widened columns')}"
     )
     figure = f"jsonb, because of values that do not fit, so queries that compute with them fail: {', '.join(widened)}"
     figure = figure if widened else "none: every column has its own type"
@@ -152,7 +152,7 @@ def _judge_lag(found: Readiness, status: StatusReport) -> None:
         why = f" ({status.worst_lag_why})" if status.worst_lag_why else ""
         lag = f"{worst:,.1f} s at worst, at {_clock(at)}{why}; the limit is {LAG_SECONDS:g} s"
         clears = f"this clears at {_clock(at + LAG_MINUTES * 60 + 1)}"
-        if following and not status.lag_seconds:
+        if following and status.lag_seconds == 0:
             step = f"{clears}, if nothing else holds the mirror up: {found.step('cutover plan', found.acknowledging())}"
             step = f"{step}; or {again}"
     found.add_or_acknowledge(Code.LAG, "lag", enough, lag, step)

@@ -22,6 +22,9 @@ from mirror.postgres.phase import Event
 class Journal(Protocol):
     """Where the steps are logged."""
 
+    doing: str
+    """How far a step is that takes long, in a few words; empty: not known."""
+
     def note(self, step: str, event: Event, detail: str = "") -> None:
         """Log an event of a step. Raises ``SinkError``."""
 
@@ -58,6 +61,7 @@ def run(
             continue
         faults(f"cutover:before {step.name}")
         begun.append(step)
+        move.doing = ""
         try:
             _log(move, step, "begun", "")
             say(step, "begun", "")

@@ -33,6 +33,7 @@ import psycopg
 from mirror.core.errors import MirrorError, SourceError, recover
 from mirror.core.positions import Lsn
 from mirror.core.virtual import VirtualTable, left_out
+from mirror.core.words import one_line
 from mirror.parity.digests import Choice, digest_of
 from mirror.parity.gate import Gate
 from mirror.parity.plan import Mapping, Plan, key_of, make_plan, obstacle, unreadable
@@ -439,7 +440,7 @@ def _last_that_fits(plan: Plan, rows: list[Cells]) -> Cells | None:
 
 def _in_one_line(error: Exception) -> str:
     """An error in one line."""
-    text = " ".join(str(error).split())
+    text = one_line(str(error))
     if isinstance(error, psycopg.Error) and error.sqlstate:
         return f"Postgres: {text} ({error.sqlstate})"
     return text if isinstance(error, MirrorError) else f"{type(error).__name__}: {text}"

@@ -13,11 +13,12 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from mirror.core.positions import Lsn
+from mirror.core.versions import package_version
 from mirror.core.words import counted
 from mirror.parity.server import Server
 from mirror.parity.shown import said
@@ -323,7 +324,7 @@ class ParityReport:
     @property
     def told(self) -> str:
         """What was compared with what, when, and by what, in one line."""
-        return f"{self.server or 'Postgres was not reached'}; mirror {_version()}; {self.date}"
+        return f"{self.server or 'Postgres was not reached'}; mirror {package_version()}; {self.date}"
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -344,7 +345,7 @@ class ParityReport:
             "left_out": list(self.left_out),
             "next_steps": list(self.next_steps),
             "finished_at": self.finished_at,
-            "mirror_version": _version(),
+            "mirror_version": package_version(),
             "postgres": None if self.server is None else asdict(self.server),
             "would_write": None if self.planned is None else [asdict(table) for table in self.planned],
         }
@@ -354,13 +355,13 @@ class ParityReport:
         return json.dumps(self.to_dict(), indent=2)
 
 
+def exit_code_of(verdicts: Iterable[Status]) -> int:
+    """The exit code for several sources: that of the verdict which counts most; 0 for none."""
+    found = {*verdicts}
+    return next((code for verdict, code in _EXIT_CODES.items() if verdict in found), 0)
+
+
 def verdict_of(tables: tuple[TableReport, ...]) -> Status:
     """The verdict of a run that was completed: a proved difference takes precedence over a table not checked."""
     statuses = {table.status for table in tables}
     return next((status for status in _EXIT_CODES if status in statuses), "equal")
-
-
-def _version() -> str:
-    import mirror  # not above: finding the version takes long
-
-    return mirror.__version__

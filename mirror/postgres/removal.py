@@ -93,7 +93,7 @@ def plan(conn: Conn, path: str, schema: str) -> Removal | None:
         if target.agent is not None or is_watched(conn, target.schema, target.name)
     }
     strange = tuple(f"{each.schema}.{each.name}" for name, each in sorted(found.items()) if name not in there)
-    kept = [each for each in dropped_tables(conn) if each.source == path and not each.strange]
+    kept = [each for each in dropped_tables(conn) if (each.source, each.schema) == (path, schema) and not each.strange]
     own = [(each.schema, each.name) for each in there.values() if each.agent is None]
     dropped = [*own, *((each.schema, each.name) for each in kept)]
     tables = [_doomed(conn, target) for target in there.values()]
@@ -227,13 +227,13 @@ class Left:
     """Whether there is the role that applications read as."""
 
 
-def left(conn: Conn, schema: str) -> Left:
-    """What is left once a source was removed from a schema. Raises psycopg's errors."""
+def left(conn: Conn, schemas: Collection[str]) -> Left:
+    """What is left once sources were removed from these schemas. Raises psycopg's errors."""
     sources = _number(conn.execute("SELECT count(*) FROM mirror.sources").fetchone())
     empty = conn.execute(
-        "SELECT nspname FROM pg_catalog.pg_namespace n WHERE nspname = $1::text AND nspname <> 'public'"
-        " AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid)",
-        (schema,),
+        "SELECT nspname FROM pg_catalog.pg_namespace n WHERE nspname = ANY ($1::text[]) AND nspname <> 'public'"
+        " AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid) ORDER BY 1",
+        (list(schemas),),
     ).fetchall()
     profiles = conn.execute("SELECT DISTINCT schema_name FROM mirror.profile_migrations ORDER BY 1").fetchall()
     role = conn.execute("SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'argent_app')").fetchone()

@@ -51,7 +51,7 @@ def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
         phase=phase,
         killed=holder(folder) if how is Ending.KILLED else None,
         stopped_at=stopped_at,
-        unread_bytes=None if how is Ending.NOT else _unread_bytes(source, stopped_at or _seen_at(folder)),
+        unread_bytes=None if how is Ending.NOT else _unread_bytes(source, _read_at(report, folder, stopped_at)),
         applied=applied,
         committed_at=committed_at,
         behind_since=None,
@@ -66,6 +66,11 @@ def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
 def is_starting(source: Path, folder: Path) -> bool:
     """Whether a mirror of the source, which does not answer yet, is there: it has the lock, or is about to take it."""
     return source in beginning(folder.parent.parent) or ending(folder)[0] is Ending.NOT
+
+
+def _read_at(report: StatusReport, folder: Path, stopped_at: float | None) -> float | None:
+    """When the source was read last. None: not known, as of one that its mirror could not read."""
+    return None if report.phase is Phase.FAILED else stopped_at or _seen_at(folder)
 
 
 def _seen_at(folder: Path) -> float | None:

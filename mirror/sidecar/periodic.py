@@ -19,7 +19,7 @@ from loguru import logger
 
 from mirror.core.backoff import Backoff
 from mirror.core.errors import MirrorError
-from mirror.core.status import Phase, StatusReport
+from mirror.core.status import Phase, StatusReport, rejected
 from mirror.core.words import counted, names_apart
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.status import SourceStatus
@@ -107,7 +107,7 @@ def line_of(
     """
     names = names_apart(report.source for report in reports)
     commits, rows = (sum(_more(report, before, at) for report in reports) for at in (0, 1))
-    rejects = sum(map(_rejects, reports))
+    rejects = sum(map(rejected, reports))
     lags = [(report.lag_seconds, report) for report in reports if report.lag_seconds is not None]
     worst = max(lags, key=lambda pair: pair[0], default=None)
     problems = [(names[report.source], report.last_error) for report in reports if report.last_error is not None]
@@ -156,11 +156,6 @@ def line_of(
 def _more(report: StatusReport, before: Mapping[str, tuple[int, int]], at: int) -> int:
     now, then = (report.commits, report.rows)[at], before.get(report.source, (0, 0))[at]
     return now - then if now >= then else now
-
-
-def _rejects(report: StatusReport) -> int:
-    back = report.reverse
-    return report.rejects + (0 if back is None or back.ended else back.rejects)
 
 
 def short(seconds: float) -> str:

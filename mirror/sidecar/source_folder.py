@@ -163,10 +163,10 @@ class SourceFolder:
         with self._guard:
             if not self._released:
                 self._released = True
-                self._lock.release()
+                self._lock.release(time.monotonic() - self.seen_at)
 
     def sign_off(self) -> None:
         """The process ends, as it was asked to, and does not wait for the source's loop. Thread: any."""
         with self._guard:
             if not self._released:
-                self._lock.sign_off()
+                self._lock.sign_off(time.monotonic() - self.seen_at)

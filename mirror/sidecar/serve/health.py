@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from mirror.core.commands import command
 from mirror.core.status import Phase, RedisReport, StatusReport, is_lost
 from mirror.core.words import counted
 from mirror.sidecar.next_steps import comparison, look_at_rejects, refused
@@ -69,7 +70,10 @@ def ready(
 
     ``options``: what a command needs besides a source's name, with a space in front.
     """
-    checks = [*healthy(stalled).checks]
+    checks, reports = [*healthy(stalled).checks], [*reports]
+    for problem in dict.fromkeys(report.configuration for report in reports if report.configuration):
+        step = "put it right; until then what runs goes on with what it said before"
+        checks.append(Check(name="configuration", state="degraded", detail=problem, next_step=step))
     for report in reports:
         checks += [_at_work(report), _postgres(report), _complete(report, options), *_changes(report)]
     if free_bytes is None or free_bytes >= LEAST_FREE_BYTES:
@@ -108,6 +112,23 @@ def _complete(report: StatusReport, options: str) -> Check:
     if report.refusals:
         tables = counted(len(report.refusals), "table")
         missing.append((f"{tables} that Postgres refuses", "; ".join(refused(report, options))))
+    if report.reverse is not None and not report.reverse.ended:
+        if report.reverse.rejects:
+            rows = counted(report.reverse.rejects, "row")
+            missing.append(
+                (
+                    f"{rows} of Postgres that the file cannot hold",
+                    f"`{command('rejects list', report.source, options)}`",
+                )
+            )
+        if report.reverse.strays:
+            rows = counted(report.reverse.strays, "row")
+            missing.append(
+                (
+                    f"{rows} of the file that Postgres does not have",
+                    f"`{command('cutover strays', report.source, options)}`",
+                )
+            )
     if report.parity.proof == "different":
         missing.append((f"comparison: {report.parity.headline}", comparison(report, options)))
     return Check(
