@@ -29,7 +29,7 @@ class _Bash(BashComplete):
 
     source_template = """\
 %(complete_func)s() {
-    local kind line value
+    local kind line value each
     COMPREPLY=()
     while IFS= read -r line; do
         kind=${line%%%%,*} value=${line#*,}

@@ -9,7 +9,8 @@ member       of a command
 summary      the line in the list of commands
 commands     of a group: its commands, by name
 options      their names, each with what its value is: ``flag`` (it has none), ``text``, ``file``, ``folder``, or a
-             list of all values; ``many`` is there if the option may be repeated
+             list of all values
+repeated     those of them that may be given again
 takes        what its arguments are: ``source``, a list of all values, or ``text``; left out: it has none
 ===========  =========================================================================================================
 """

@@ -305,7 +305,7 @@ class LiveView:
         """Tell which tables are finished, and show how all sources are; to be called often."""
         if not self.shown:
             return
-        for pipeline in pipelines[:MOST_WITH_TABLES] if len(pipelines) <= MOST_WITH_TABLES else ():
+        for pipeline in pipelines if len(pipelines) <= MOST_WITH_TABLES else ():
             self._tick(pipeline, len(pipelines) > 1)
         now = time.monotonic()
         if now < self._next:

@@ -29,12 +29,12 @@ class Looking:
     """Asks the mirrors of all sources, at the same time: one that does not answer takes seconds."""
 
     def __init__(self, settings: Settings, ask: Callable[[Path], StatusReport]) -> None:
-        """``ask``: returns the status of a source. Raises ``ConfigError`` if there is no source."""
+        """``ask``: returns the status of a source."""
         self._settings, self._ask = settings, ask
-        self._asking = ThreadPoolExecutor(min(len(settings.known()), _AT_ONCE))
+        self._asking = ThreadPoolExecutor(_AT_ONCE)
 
     def look(self) -> Seen:
-        """The sources that there are now, and what each does."""
+        """The sources that there are now, and what each does. Raises ``ConfigError`` if there is none."""
         reports = list(self._asking.map(self._ask, self._settings.known()))
         return Seen(reports, around_of(reports, self._settings))
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from mirror.core.quote import quoted
 from mirror.postgres.codecs import BAD_TEXT, NUL_TEXT
 
 #: Characters; a longer statement is not given.
@@ -32,7 +33,7 @@ def find(table: str, names: Sequence[str] | None, key: Any, row: Mapping[str, An
     ``names``: as :func:`key_columns` gives them. ``key``, ``row``: as ``mirror.rejects`` has them, decoded.
     """
     where = _where(names, key, row)
-    return None if where is None else _short_enough(f"SELECT * FROM {_name(table)} WHERE {where};")
+    return None if where is None else _short_enough(f"SELECT * FROM {quoted(table)} WHERE {where};")
 
 
 def mend(table: str, names: Sequence[str] | None, key: Any, row: Mapping[str, Any], reason: str) -> str | None:
@@ -41,7 +42,7 @@ def mend(table: str, names: Sequence[str] | None, key: Any, row: Mapping[str, An
     if where is None or fixed is None:
         return None
     column, value = fixed
-    return _short_enough(f"UPDATE {_name(table)} SET {_name(column)} = {value} WHERE {where};")
+    return _short_enough(f"UPDATE {quoted(table)} SET {quoted(column)} = {value} WHERE {where};")
 
 
 def _fixed(row: Mapping[str, Any], reason: str) -> tuple[str, str] | None:
@@ -66,12 +67,7 @@ def _where(names: Sequence[str] | None, key: Any, row: Mapping[str, Any]) -> str
     values = [_literal(value) for value in key]
     if None in values:
         return None
-    return " AND ".join(f"{_name(name)} = {value}" for name, value in zip(names, values, strict=True))
-
-
-def _name(name: str) -> str:
-    quoted = name.replace('"', '""')
-    return f'"{quoted}"'
+    return " AND ".join(f"{quoted(name)} = {value}" for name, value in zip(names, values, strict=True))
 
 
 def _literal(value: Any) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -121,7 +120,7 @@ def _watch(looking: Looking, settings: Settings, *, as_json: bool) -> None:
 
 
 def _looks(looking: Looking) -> Iterator[Seen]:
-    for _ in itertools.count():
+    while True:
         began = time.monotonic()
         yield looking.look()
         time.sleep(max(0.0, looking.again(EVERY_SECONDS, began) - time.monotonic()))

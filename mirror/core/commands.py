@@ -33,7 +33,7 @@ def completed(text: str, source: str, options: str) -> str:
 
     def complete(found: re.Match[str]) -> str:
         words = _WORDS.match(found[1])
-        if words is None or words[0].split()[0] in _OTHERS or (options and options in found[1]):
+        if words is None or words[0].split()[0] in _OTHERS or (options and f"{options} " in f"{found[1]} "):
             return found[0]
         rest = found[1][words.end() :]
         if stand_ins := _STAND_INS.match(rest):

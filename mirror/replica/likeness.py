@@ -49,12 +49,13 @@ def require_like(folder: Path, database: Path) -> None:
             "rename a source",
             str(database),
             f"it is another database than the one that was mirrored: {why}",
-            next_step="check the path; what is really another one is mirrored by `mirror up`",
+            next_step="check the path; one that was rebuilt (VACUUM) after it was moved, or is another one, is mirrored"
+            " anew by `mirror up`",
         )
 
 
 def _difference(copy: int, found: int) -> str | None:
-    """What tells two files apart for certain; None: nothing."""
+    """What tells two files apart; None: nothing. That pages differ tells a file that was rebuilt apart, too."""
     try:
         ours = DatabaseHeader.parse(os.pread(copy, HEADER_SIZE, 0))
     except FormatError:
