@@ -26,7 +26,7 @@ from mirror.core.published import POSITION_FILE
 from mirror.core.source_settings import proposed_schema, remembered_schema
 from mirror.core.state_errors import file_error
 from mirror.core.status import Phase
-from mirror.postgres.profiles import PROFILES
+from mirror.postgres.profiles import CHOICES
 
 if TYPE_CHECKING:
     from mirror.postgres.embedded import EmbeddedPostgres
@@ -230,7 +230,7 @@ def agent_and_profile(command: Callable[..., Any]) -> Callable[..., Any]:
 
     made: Callable[..., Any] = click.option(
         "--profile",
-        type=click.Choice(["auto", *PROFILES]),
+        type=click.Choice(["auto", *CHOICES]),
         default="auto",
         show_default=True,
         help="How to store the tables: memustore (the memory store of ArgentOS and its dashboard: typed columns, "

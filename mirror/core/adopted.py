@@ -84,6 +84,9 @@ class Form:
     real_digits: int = 17
     """To so many significant digits a real is rounded before it becomes numeric: 15 is what programs show that do not
     trust more; rounding that changes it is no loss then, because the program shows that number."""
+    unique: bool = False
+    """Whether the column is of a unique key beside the table's key: a row in which it changes is deleted before others
+    are written, so that two rows can exchange their values."""
     only: str = ""
     """Of a key: values of this form alone are taken, so that two of SQLite's keys never become one row. By kind:
     uuid ``hex``, ``dashed`` (both in lower case) or ``blob``; times and intervals, numbers, JSON the form that

@@ -47,6 +47,15 @@ class SchemaChange:
     """``drop``: the table that has its root page, so its rows: it was renamed, to a name that another table had, or all
     rows of the new one come with the batch."""
 
+    @property
+    def only_adds(self) -> bool:
+        """Whether it only adds columns at the end."""
+        if self.kind != "columns" or self.before is None or self.after is None:
+            return False
+        kept = len(self.before.columns)
+        same = [old.name for old in self.before.columns] == [new.name for new in self.after.columns[:kept]]
+        return same and self.before.name == self.after.name and tuple(self.carried[:kept]) == tuple(range(kept))
+
 
 @dataclass(frozen=True, slots=True)
 class TableChanges:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from string import ascii_lowercase, ascii_uppercase
 from types import MappingProxyType
 
@@ -24,12 +25,14 @@ class Rules:
     """By ``table.column``: a type, or :data:`OMIT`."""
     tables: Mapping[str, str] = field(default_factory=lambda: _NONE)
     """By the name of a virtual table: :data:`ROWS`."""
+    excluded: tuple[str, ...] = ()
+    """Names of tables that are not mirrored, as patterns of the shell (``django_*``)."""
     inherited: Mapping[str, str] = field(default_factory=lambda: _NONE)
     """Columns (``table.column``) without a rule that have, or may have, the values of one that was left out, each with
     the name of the rule for that one: they are left out as well. See :mod:`mirror.core.inherited`."""
 
     def __bool__(self) -> bool:
-        return bool(self.columns or self.tables)
+        return bool(self.columns or self.tables or self.excluded)
 
     def of_column(self, table: str, column: str) -> str:
         """The rule for a column; empty if there is none."""
@@ -59,6 +62,10 @@ class Rules:
     def carries(self, table: str) -> bool:
         """Whether the data of a virtual table are mirrored."""
         return _found(self.tables, table) == ROWS
+
+    def excludes(self, table: str) -> bool:
+        """Whether a table is not mirrored."""
+        return any(fnmatchcase(folded(table), folded(pattern)) for pattern in self.excluded)
 
     def of(self, profile: str | None, agent: str | None) -> Rules:
         """The rules that are followed for a source that is stored by this profile and belongs to this agent."""

@@ -151,9 +151,13 @@ class Transaction:
             size += change_bytes(change)
             if len(buffered) > SMALL_ROWS or size > SMALL_BYTES:
                 del change
-                apply = self._one_by_one if is_wide(target) else self._stream
+                apply = self._one_by_one if self.goes_by_itself(target) else self._stream
                 return apply(planner, target, chain(_drained(buffered), rows))
         return self._queue_rows(planner, target, list(buffered), size)
+
+    def goes_by_itself(self, target: Target) -> bool:
+        """Whether each of many rows is written by a statement of its own, and not by way of a stage."""
+        return is_wide(target)
 
     def _queue_rows(self, planner: RowPlanner, target: Target, changes: list[RowChange], size: int) -> TableResult:
         """Queue single statements: all deletes, then all upserts, so that a key can go from one row to another."""

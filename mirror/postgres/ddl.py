@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import LiteralString, cast
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
@@ -29,9 +31,17 @@ _TYPES: dict[str, SQL] = {
 }
 
 
+#: The name of a type as Postgres' quoting makes it, with its schema or without.
+_TYPE_NAME = re.compile(r'(?:"(?:[^"]|"")+"|[a-z_][a-z0-9_ ]*)(?:\.(?:"(?:[^"]|"")+"|[a-z_][a-z0-9_$]*))?(?:\[\])?')
+
+
 def type_sql(pg_type: str) -> SQL:
-    """Take the name of a type that mappings use; return it as SQL. Raises ``KeyError`` for others."""
-    return _TYPES[pg_type]
+    """Take the name of a type that mappings use; return it as SQL. Raises ``ValueError`` for what is no such name."""
+    if (known := _TYPES.get(pg_type)) is not None:
+        return known
+    if not _TYPE_NAME.fullmatch(pg_type):
+        raise ValueError(f"not the name of a type: {pg_type}")
+    return SQL(cast("LiteralString", pg_type))  # of an adopted table, as the catalog gives it
 
 
 def table_sql(target: Target) -> Identifier:

@@ -46,8 +46,13 @@ def row_statements(target: Target) -> RowStatements:
         SQL(f"${number}::{{}}").format(type_sql(pg_type)) for number, (_, pg_type) in enumerate(target.stored, 1)
     )
     names = tuple(name for name, _ in target.stored)
-    upsert = SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT ({}) {}").format(
-        table_sql(target), names_sql(names), values, names_sql(target.key_columns), _on_conflict(target)
+    upsert = SQL("INSERT INTO {} ({}){} VALUES ({}) ON CONFLICT ({}) {}").format(
+        table_sql(target),
+        names_sql(names),
+        _overriding(target),
+        values,
+        names_sql(target.key_columns),
+        _on_conflict(target),
     )
     types = dict(target.stored)
     tests = SQL(" AND ").join(
@@ -56,6 +61,11 @@ def row_statements(target: Target) -> RowStatements:
     )
     delete = SQL("DELETE FROM {} WHERE {}").format(table_sql(target), tests)
     return RowStatements(upsert.as_bytes(), delete.as_bytes())
+
+
+def _overriding(target: Target) -> Composable:
+    """What an INSERT needs that gives an identity column of an application's table its value."""
+    return SQL(" OVERRIDING SYSTEM VALUE") if target.adopted else SQL("")
 
 
 def on_conflict(target: Target) -> Composed:
@@ -105,11 +115,23 @@ class Stage:
 
     def create(self) -> Composed:
         """CREATE TEMP TABLE; it is dropped when the transaction ends."""
+        if self.target.adopted:
+            return self._create_like()
         columns: list[Composable] = [] if self._whole else [SQL('op "char"'), SQL("k text")]
         for name, pg_type in self.target.stored:
             column = SQL("{} {}").format(self._staged[name], type_sql(pg_type))
             columns.append(column + SQL(' COLLATE "C"') if pg_type == "text" else column)
         return SQL("CREATE TEMP TABLE {} ({}) ON COMMIT DROP").format(Identifier(self._name), SQL(", ").join(columns))
+
+    def _create_like(self) -> Composed:
+        """:meth:`create` for a table of the application: its columns' limits and collations are the stage's, too, so
+        that a value has one image in both.
+        """
+        columns: list[Composable] = [] if self._whole else [SQL('NULL::"char" AS op'), SQL("NULL::text AS k")]
+        columns += [SQL("t.{} AS {}").format(Identifier(name), self._staged[name]) for name in self._names]
+        return SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} AS t WITH NO DATA").format(
+            Identifier(self._name), SQL(", ").join(columns), table_sql(self.target)
+        )
 
     def copy_changes(self) -> Composed:
         """COPY of op, reject key and values, in text format."""
@@ -145,7 +167,13 @@ class Stage:
         )
 
     def delete_changed(self) -> Composed:
-        """DELETE the rows of all 'd' keys that do not come back as 'u' or 'b'."""
+        """DELETE the rows of all 'd' keys that do not come back as 'u' or 'b'; of a table with unique keys beside the
+        key, these too, so that rows can exchange values.
+        """
+        if self.target.unique_columns:
+            return SQL("DELETE FROM {} AS t USING {} AS d WHERE d.op = 'd' AND {}").format(
+                table_sql(self.target), self.table, self._same_key(SQL("t"), SQL("d"))
+            )
         return SQL(
             "DELETE FROM {target} AS t USING {stage} AS d WHERE d.op = 'd' AND {joined}"
             " AND NOT EXISTS (SELECT 1 FROM {stage} AS u WHERE u.op IN ('u', 'b') AND {again})"
@@ -159,11 +187,12 @@ class Stage:
     def upsert_changed(self) -> Composed:
         """INSERT the 'u' rows, or update those that are there and differ."""
         statement = SQL(
-            "INSERT INTO {target} AS t ({names}) SELECT {staged} FROM {stage} WHERE op = 'u'"
+            "INSERT INTO {target} AS t ({names}){overriding} SELECT {staged} FROM {stage} WHERE op = 'u'"
             " ON CONFLICT ({key}) {action}"
         ).format(
             target=table_sql(self.target),
             names=names_sql(self._names),
+            overriding=_overriding(self.target),
             staged=SQL(", ").join(list(self._staged.values())),
             stage=self.table,
             key=names_sql(self.target.key_columns),
@@ -308,6 +337,20 @@ class Stage:
         """DELETE the rows with a key that is not staged (the stage has the whole table, or all of the agent's rows)."""
         return SQL("DELETE FROM {} AS t WHERE {}").format(table_sql(self.target), self._absent())
 
+    def count_absent(self) -> Composed:
+        """SELECT how many rows :meth:`delete_absent` would delete."""
+        return SQL("SELECT count(*) FROM {} AS t WHERE {}").format(self._rows, self._absent())
+
+    def delete_exchanged(self) -> Composed | None:
+        """DELETE the rows that have another value in a unique key than the staged ones; None: there is no such key."""
+        if not (names := self.target.unique_columns):
+            return None
+        old = SQL(", ").join(SQL("t.{}").format(Identifier(name)) for name in names)
+        new = SQL(", ").join(SQL("s.{}").format(self._staged[name]) for name in names)
+        return SQL(
+            "DELETE FROM {} AS t USING {} AS s WHERE {} AND pg_catalog.record_image_ne(ROW({}), ROW({}))"
+        ).format(table_sql(self.target), self.table, self._same_key(SQL("t"), SQL("s")), old, new)
+
     def upsert_different(self) -> Composed:
         """INSERT or update only the staged rows that differ from the target's.
 
@@ -315,13 +358,14 @@ class Stage:
         """
         new = SQL(", ").join(SQL("s.{}").format(column) for column in self._staged.values())
         return SQL(
-            "INSERT INTO {target} ({names}) SELECT {new} FROM {stage} AS s"
+            "INSERT INTO {target} ({names}){overriding} SELECT {new} FROM {stage} AS s"
             " LEFT JOIN {rows} AS t ON {joined} WHERE {differs}"
             " ON CONFLICT ({key}) {action}"
         ).format(
             target=table_sql(self.target),
             rows=self._rows,
             names=names_sql(self._names),
+            overriding=_overriding(self.target),
             new=new,
             stage=self.table,
             joined=self._same_key(SQL("t"), SQL("s")),

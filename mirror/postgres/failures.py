@@ -97,10 +97,13 @@ def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkErr
     return SinkError(operation, place, detail, sqlstate=state, next_step=next_step, retryable=retryable)
 
 
-def concerns_one_row(error: RefusedError) -> bool:
-    """Whether another row of the same table may be taken where this one was refused."""
+def concerns_one_row(error: RefusedError, *, adopted: bool = False) -> bool:
+    """Whether another row of the same table may be taken where this one was refused.
+
+    ``adopted``: the table is the application's own, and its constraints are meant: none of them concerns all rows.
+    """
     state = error.sqlstate or ""
-    return state[:2] in _ROW_CLASSES or state in _ROW_STATES
+    return state[:2] in _ROW_CLASSES or state in _ROW_STATES or (adopted and state[:2] == "23")
 
 
 @contextmanager

@@ -25,15 +25,16 @@ from mirror.core.positions import Lsn
 from mirror.core.rows import RowChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
 from mirror.postgres import ddl, kinds, large
+from mirror.postgres.adopted import tables
 from mirror.postgres.apply import Spilled
 from mirror.postgres.codecs import Unfit
 from mirror.postgres.distributed import look, stage_for
-from mirror.postgres.dml import Stage
+from mirror.postgres.dml import Stage, on_conflict
 from mirror.postgres.dumpers import JsonDumper, JsonKeyDumper, NumericDumper
 from mirror.postgres.failures import TOO_MANY_COLUMNS, concerns_one_row
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import NO_OVERRIDES
-from mirror.postgres.refusals import attempt, in_parts
+from mirror.postgres.refusals import attempt, forget_rejects, in_parts
 from mirror.postgres.retype import may_change, may_select, overrides_for, still_needed
 from mirror.postgres.row_by_row import parts
 from mirror.postgres.rows import Rejected, RowPlan, RowPlanner
@@ -139,6 +140,9 @@ class Loader:
                 surprise = error
             editor.targets.clear()
             editor.targets.update(before)
+            if self._editor.adopted and surprise is not None and not careful:
+                careful = True  # only that finds the rows, and no other type would help
+                continue
             full = isinstance(surprise, RefusedError) and surprise.sqlstate == TOO_MANY_COLUMNS
             if full and table.name in before and before[table.name].agent is None:
                 # Columns that were dropped count, too.
@@ -212,25 +216,19 @@ class Loader:
 
     def stage(self, table: Table, stage: Stage, *, careful: bool = True) -> None:
         """Stage all rows of a table, which is stored as the stage's target, and save its rejects again."""
-        self._forget_rejects(table)
+        forget_rejects(self._conn, int(self._source_id), table.name)
         self._conn.execute(stage.create())
         self._fill(table, stage.target, stage.table, stage.columns, careful)
         self._conn.execute(stage.analyze())
 
-    def _forget_rejects(self, table: Table) -> None:
-        self._conn.execute(
-            "DELETE FROM mirror.rejects WHERE source_id = $1::bigint AND source_table = $2::text",
-            (self._source_id, table.name),
-        )
-
     def _load_once(self, table: Table, overrides: Mapping[str, ColumnType], by_rowid: bool, careful: bool) -> None:
         target = self._prepared(table, self._editor.mapped(table, overrides, by_rowid))
-        if target is None:
-            self._forget_rejects(table)
+        if new := target is None:
+            forget_rejects(self._conn, int(self._source_id), table.name)
             target = self._editor.create(table, overrides=overrides, rowid_key=by_rowid, primary_key=False)
-            if target.agent is None or not has_rows(self._conn, target):
+            if not self._may_have_rows(target):
                 self._fill(table, target, ddl.table_sql(target), tuple(name for name, _ in target.stored), careful)
-                if target.agent is None:
+                if target.agent is None and not target.adopted:
                     self._conn.execute(ddl.add_primary_key(target))
                 has_vectors = any(column.codec == "vector" for column in target.columns)  # see vectors.py
                 if not has_vectors and not is_small(self._conn, target.schema, target.name):
@@ -239,6 +237,8 @@ class Loader:
         self._stages += 1
         stage = stage_for(self._conn, target, f"mirror_load_{self._stages}", whole=True)
         self.stage(table, stage, careful=careful)
+        if new and target.adopted:
+            self._editor.require_replaceable(target, stage)
         look(self._conn, stage)
         if self._log:
             extra, others = stage.log_repairs(whole=True)
@@ -246,14 +246,82 @@ class Loader:
                 self._conn.execute(statement_, (self._source_id,))
         if self._damage is None:  # else a row that is not there may be one that cannot be read any more
             self._conn.execute(stage.delete_absent())
-        self._conn.execute(stage.upsert_different())
+        self._upsert(table, stage, careful)
         self._conn.execute(SQL("DROP TABLE {}").format(stage.table))
+
+    def _may_have_rows(self, target: Target) -> bool:
+        """Whether a table that is new to the source may have rows already."""
+        if target.adopted:
+            return tables.has_rows(self._conn, target)
+        return target.agent is not None and has_rows(self._conn, target)
+
+    def _upsert(self, table: Table, stage: Stage, careful: bool) -> None:
+        """Write the staged rows that differ. Those that break a constraint of an application's table are rejects."""
+        if (exchanged := stage.delete_exchanged()) is not None:
+            self._conn.execute(exchanged)
+        if not stage.target.adopted:
+            self._conn.execute(stage.upsert_different())
+            return
+        try:
+            with attempt(self._conn, "load a table", table.name):
+                self._conn.execute(stage.upsert_different())
+        except RefusedError as error:
+            if not concerns_one_row(error, adopted=True):
+                raise
+            self._upsert_by_rows(table, stage.target)
+
+    def _upsert_by_rows(self, table: Table, target: Target) -> None:
+        forget_rejects(self._conn, int(self._source_id), table.name)
+        planner = RowPlanner(table, target)
+        with Spilled[Rejected]() as rejected:
+
+            def keep(plan: RowPlan) -> None:
+                if plan.rejected is not None:
+                    rejected.add(plan.rejected)
+
+            def write(part: list[tuple[RowChange, RowPlan]]) -> None:
+                with self._conn.pipeline():
+                    for _, plan in part:
+                        if plan.upsert is not None and not plan.large:
+                            self._conn.execute(planner.statements.upsert, tuple(plan.upsert), prepare=True)
+                for _, plan in part:
+                    if plan.upsert is not None and plan.large:
+                        self._send_large(target, plan)
+
+            def refuse(item: tuple[RowChange, RowPlan], error: RefusedError) -> None:
+                plan = planner.plan(item[0])
+                if plan.upsert is not None:
+                    key = tuple(plan.upsert[at] for at in planner.key_places)
+                    self._conn.execute(planner.statements.delete, key)
+                keep(planner.refused(item[0], error.detail))
+
+            for part in parts((change, planner.plan(change)) for change in self._readable(table)):
+                for _, plan in part:
+                    keep(plan)
+                in_parts(self._conn, table.name, part, write, refuse, adopted=True)
+            self._save_rejects(table, rejected)
+
+    def _send_large(self, target: Target, plan: RowPlan) -> None:
+        assert plan.upsert is not None
+        names, pg_types = zip(*target.stored, strict=True)
+        large.send(self._conn, ddl.table_sql(target), names, pg_types, plan.upsert, on_conflict(target))
+
+    def _save_rejects(self, table: Table, rejected: Spilled[Rejected]) -> None:
+        for entry in rejected:
+            self._conn.execute(
+                statement("reject_save"),
+                (self._source_id, table.name, *entry, str(self._lsn.generation), str(self._lsn.frame)),
+            )
 
     def _prepared(self, table: Table, wanted: Target) -> Target | None:
         """Change the table that is there to the wanted shape; None if it has to be created again."""
         held = self._editor.targets.get(table.name)
         if held is None:
             return None
+        if wanted.adopted:
+            tables.adopt(self._conn, int(self._source_id), wanted)
+            self._editor.remember(wanted)
+            return wanted
         if may_select(held, wanted):
             held = self._editor.select(wanted)
         shared = wanted.columns[: len(held.columns)]
@@ -287,7 +355,9 @@ class Loader:
 
     def _fill(self, table: Table, target: Target, into: Identifier, names: tuple[str, ...], careful: bool) -> None:
         """Send all rows to a table with the target's stored columns under these names."""
-        if careful or self._copy is None or any(column.codec not in ("", *kinds.CODECS) for column in target.columns):
+        if self._copy is not None and target.adopted and not careful:
+            done = self._fill_converted(self._copy, table, target, _copy_into(into, names))
+        elif careful or self._copy is None or any(each.codec not in ("", *kinds.CODECS) for each in target.columns):
             done = self._fill_carefully(table, target, into, names)
         else:
             done = self._fill_fast(self._copy, table, target, _copy_into(into, names))
@@ -315,6 +385,25 @@ class Loader:
                     raise Surprise from error
                 except apsw.Error as error:
                     raise Surprise from error
+        return done
+
+    def _fill_converted(self, copy: SourceCopy, table: Table, target: Target, into: Composed) -> int:
+        """COPY in text form, each value through its codec; rows that do not fit become rejects. The number of rows."""
+        total = copy.rows_at_most(table)
+        planner = RowPlanner(table, target)
+        done = 0
+        with Spilled[Rejected]() as rejected:
+            with self._conn.cursor().copy(into) as sending:
+                write = sending.write_row
+                for rowid, *row in copy.plain_rows(table):
+                    if (sent := planner.fitting(row, rowid)) is not None:
+                        write(sent)
+                    elif (plan := planner.plan(RowChange(rowid, None, tuple(row)))).rejected is not None:
+                        rejected.add(plan.rejected)
+                    done += 1
+                    if done % _PROGRESS_ROWS == 0:
+                        self._progress(table.name, done, total)
+            self._save_rejects(table, rejected)
         return done
 
     def _readable(self, table: Table) -> Iterator[RowChange]:
@@ -355,16 +444,11 @@ class Loader:
                 for _, plan in part:
                     keep(plan)
                     del plan
-                in_parts(self._conn, table.name, part, write, refuse)
+                in_parts(self._conn, table.name, part, write, refuse, adopted=target.adopted)
                 done += len(part)
                 self._progress(table.name, done, total)
             self.dimensions |= {(target.name, *found) for found in planner.dimensions}
-            for entry in rejected:
-                self._conn.execute(
-                    statement("reject_save"),
-                    (self._source_id, table.name, *entry,
-                     str(self._lsn.generation), str(self._lsn.frame)),
-                )  # fmt: skip
+            self._save_rejects(table, rejected)
         return done
 
 

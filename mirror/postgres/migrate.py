@@ -272,3 +272,10 @@ def _name_makers(conn: psycopg.Connection[tuple[object, ...]]) -> None:
     ).fetchone()
     if named == (False,):
         conn.execute("ALTER TABLE mirror.migrations ADD COLUMN mirror_version text")
+
+
+def create_schema(conn: psycopg.Connection[tuple[object, ...]], schema: str) -> None:
+    """Create the Postgres schema if it is not there (checked first: CREATE ... IF NOT EXISTS needs a privilege)."""
+    there = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text)"
+    if conn.execute(there, (schema,)).fetchone() != (True,):
+        conn.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))

@@ -71,6 +71,26 @@ def count_rejects(conn: Conn, source_id: int) -> dict[str, int]:
     return {str(table): int(count) for table, count in rows}
 
 
+def forget_rejects(conn: Conn, source_id: int, table: str) -> None:
+    """Delete the rejects of a table."""
+    conn.execute(
+        "DELETE FROM mirror.rejects WHERE source_id = $1::bigint AND source_table = $2::text", (str(source_id), table)
+    )
+
+
+def rename_rejects(conn: Conn, source_id: int, old: str, new: str) -> None:
+    """Have the rejects of a table be those of another name, and what others wrote in it.
+
+    Whether a row is still as others left it cannot be told after that: it counts as such.
+    """
+    for name, more in (("rejects", ""), ("others_wrote", ", file = NULL")):
+        conn.execute(
+            f"UPDATE mirror.{name} SET source_table = $3::text{more}"
+            " WHERE source_id = $1::bigint AND source_table = $2::text".encode(),
+            (str(source_id), old, new),
+        )
+
+
 class Moved(NamedTuple):
     """Rows of one table that a transaction has put into ``mirror.rejects``, or taken out of it."""
 
@@ -126,10 +146,13 @@ def in_parts(
     items: list[Item],
     run: Callable[[list[Item]], None],
     refuse: Callable[[Item, RefusedError], None],
+    *,
+    adopted: bool = False,
 ) -> None:
     """Run ``items`` together; those that Postgres refuses are found by halving and passed to ``refuse``.
 
-    A refusal that is not about one row is raised.
+    A refusal that is not about one row is raised. ``adopted``: see
+    :func:`~mirror.postgres.failures.concerns_one_row`.
     """
     pending = [items] if items else []
     while pending:
@@ -138,7 +161,7 @@ def in_parts(
             with attempt(conn, "store rows", place):
                 run(part)
         except RefusedError as error:
-            if not concerns_one_row(error):
+            if not concerns_one_row(error, adopted=adopted):
                 raise
             if len(part) == 1:
                 refuse(part[0], error)

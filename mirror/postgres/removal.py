@@ -18,6 +18,8 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 from mirror.core.errors import FencedError, SealedError, SinkError
 from mirror.core.locks import SOURCE_HANDED_OVER, SOURCE_IN_POSTGRES
 from mirror.postgres import phase, shared_tables, vector_views
+from mirror.postgres.adopted.guards import put_back
+from mirror.postgres.adopted.tables import release
 from mirror.postgres.kept import COUNTED_BYTES, dropped_tables
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import AGENT
@@ -60,6 +62,8 @@ class Removal:
     """Rows that others than the mirror have written in the tables, as far as it is known: they go, too."""
     dependents: tuple[tuple[str, str], ...]
     """What of others depends on a table, each with it: then nothing can be dropped."""
+    adopted: tuple[Target, ...] = ()
+    """Tables of an application, into which the source is mirrored: they stay, with their rows."""
     strange: tuple[str, ...] = ()
     """Tables in the place of the mirror's that are not its own, as far as can be told: they stay."""
 
@@ -87,12 +91,15 @@ def plan(conn: Conn, path: str, schema: str) -> Removal | None:
     _require_first_phase(conn, source_id, path)
     targets = load_targets(conn, source_id, agent)
     found = {name: target for name, target in targets.items() if is_intact(conn, target) is not None}
+    adopted = tuple(target for _, target in sorted(found.items()) if target.adopted)
     there = {
         name: target
         for name, target in found.items()
-        if target.agent is not None or is_watched(conn, target.schema, target.name)
+        if not target.adopted and (target.agent is not None or is_watched(conn, target.schema, target.name))
     }
-    strange = tuple(f"{each.schema}.{each.name}" for name, each in sorted(found.items()) if name not in there)
+    strange = tuple(
+        f"{each.schema}.{each.name}" for name, each in sorted(found.items()) if name not in there and not each.adopted
+    )
     kept = [each for each in dropped_tables(conn) if (each.source, each.schema) == (path, schema) and not each.strange]
     own = [(each.schema, each.name) for each in there.values() if each.agent is None]
     dropped = [*own, *((each.schema, each.name) for each in kept)]
@@ -118,6 +125,7 @@ def plan(conn: Conn, path: str, schema: str) -> Removal | None:
         rejects,
         others_wrote,
         tuple((str(table), str(thing)) for table, thing in depending),
+        adopted,
         strange,
     )
 
@@ -172,6 +180,9 @@ def remove(conn: Conn, planned: Removal) -> None:
             vector_views.drop_view(conn, target)
             if target.agent is not None:
                 shared_tables.take_out(conn, target)
+        for target in planned.adopted:
+            release(conn, target)
+        put_back(conn, planned.source_id)
         names = [Identifier(each.schema, each.name) for each in own] + [Identifier(*each) for each in planned.kept]
         if names:  # all at once: foreign keys among them hold nothing up
             conn.execute(SQL("DROP TABLE IF EXISTS {}").format(SQL(", ").join(names)))

@@ -57,7 +57,11 @@ class CarefulTransaction(Transaction):
             self.save_reject(planner.target.source, plan.rejected)
             self.flush()
 
-        in_parts(self.conn, planner.target.source, planned, write, refuse)
+        in_parts(self.conn, planner.target.source, planned, write, refuse, adopted=planner.target.adopted)
+
+    def goes_by_itself(self, target: Target) -> bool:
+        """Also rows of the application's tables: a constraint that one breaks is broken where it is written."""
+        return target.adopted or super().goes_by_itself(target)
 
     def copy_changes(
         self,

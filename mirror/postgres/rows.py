@@ -77,6 +77,8 @@ class RowPlanner:
         self.key_places = [stored.index(name) for name in target.key_columns]
         """Indexes of the key columns in the stored ones."""
         self._by_rowid = target.key is None
+        self._adopted = target.adopted
+        self._unique_at = [at for at, column in enumerate(target.columns) if column.unique]
         self._agent: tuple[str | None, ...] = () if target.agent is None else (target.agent,)
         self._encoders: list[Callable[[Value], Any]] = [
             key_encoder(column.pg_type)
@@ -116,7 +118,27 @@ class RowPlanner:
                 self._check_size(values)
         except Reject as reject:
             return self.refused(change, f"{reject.column}: {reject.reason}" if reject.column else reject.reason)
-        return RowPlan(() if old_key is None or old_key == key else (old_key,), values, None, False, large)
+        stays = old_key == key and not self._exchanges(change.before, change.after)
+        return RowPlan(() if old_key is None or stays else (old_key,), values, None, False, large)
+
+    def _exchanges(self, before: Row | None, after: Row) -> bool:
+        """Whether a row changes in a unique key, of which another row may get the old value, or had the new one."""
+        return before is not None and any(before[at] != after[at] for at in self._unique_at)
+
+    def fitting(self, row: Sequence[Value], rowid: int | None) -> list[Any] | None:
+        """The encoded stored columns of a row; None: :meth:`plan` says why it does not fit.
+
+        For a table without an agent, and without columns that keep originals.
+        """
+        try:
+            values = [encode(value) for encode, value in zip(self._encoders, row, strict=True)]
+        except Unfit:
+            return None
+        if self._by_rowid:
+            values.insert(0, str(rowid))
+        elif any(row[at] is None or values[at] is None for at in self._key_at):
+            return None
+        return values
 
     def refused(self, change: RowChange, reason: str) -> RowPlan:
         """Take a change with a new row that Postgres cannot hold; return what has to be done: delete, and reject."""
@@ -147,7 +169,7 @@ class RowPlanner:
             key = (*self._agent, str(rowid))
             return [*key, *self._columns(row, rowid)], key
         if self._has_null_key(row):
-            if self._agent:
+            if self._agent or self._adopted:
                 raise Reject("NULL in the primary key")
             raise NullInKey(self._source)
         values = self._columns(row, rowid)
@@ -216,7 +238,7 @@ class RowPlanner:
         return key
 
     def _json_key(self, row: Row, rowid: int | None) -> str:
-        if self._agent and self._has_null_key(row):
+        if (self._agent or self._adopted) and self._has_null_key(row):
             return f'{{"rowid":{rowid}}}'
         values: list[Value] = [rowid] if self._by_rowid else [row[index] for index in self._key_at]
         return json_array(values)

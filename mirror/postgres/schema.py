@@ -13,18 +13,26 @@ from functools import partial
 from types import MappingProxyType
 
 from loguru import logger
-from psycopg.sql import SQL, Identifier
 
 from mirror.core.errors import ConfigError, RefusedError, SinkError
 from mirror.core.positions import Lsn
 from mirror.core.rows import SchemaChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Table
-from mirror.postgres import ddl, history, originals_ddl, retype, shared_tables, vector_views, withheld
+from mirror.postgres import ddl, history, originals_ddl, retype, shared_tables, vector_views, watch, withheld
+from mirror.postgres.adopted import tables
 from mirror.postgres.defaults import shown_default
+from mirror.postgres.dml import Stage
 from mirror.postgres.kept import Replaced, drop_replaced, others_wrote
 from mirror.postgres.names import free_name
 from mirror.postgres.profiles.generic import NO_OVERRIDES
-from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
+from mirror.postgres.refusals import (
+    Refusal,
+    attempt,
+    forget_refusal,
+    forget_rejects,
+    rename_rejects,
+    save_refusal,
+)
 from mirror.postgres.signals import RowsNeeded, Seen
 from mirror.postgres.target import (
     Conn,
@@ -35,7 +43,6 @@ from mirror.postgres.target import (
     save_target,
 )
 from mirror.postgres.typed import encoder, original_member
-from mirror.postgres.watch import is_watched
 
 #: No column needs another type.
 NO_WIDENING: Mapping[tuple[str, str], ColumnType] = MappingProxyType({})
@@ -54,10 +61,16 @@ class SchemaEditor:
         refusals: dict[str, Refusal],
         agent: str | None = None,
         misfits: dict[tuple[str, str], Seen] | None = None,
+        *,
+        adopted: bool = False,
+        replace_rows: bool = False,
     ) -> None:
         """``agent``: owner of the source's rows, in tables shared with other agents; None: its tables are its own.
-        ``misfits``: by source table and column, the first values that did not fit.
+        ``misfits``: by source table and column, the first values that did not fit. ``adopted``: its tables are those
+        that the application made; ``replace_rows``: rows in them that the source does not have may go.
         """
+        self.adopted = adopted
+        self._replace_rows = replace_rows
         self._conn = conn
         self._agent = agent
         self._source_id = source_id
@@ -89,9 +102,10 @@ class SchemaEditor:
         saved as a refusal; otherwise it raises :class:`RefusedError`, or psycopg's error. Raises :class:`RowsNeeded`.
         """
         changes = list(changes)
-        if self._agent is not None:
+        if self._agent is not None or self.adopted:
             for change in changes:
-                if change.kind in ("rename", "columns") and not _only_adds(change) and change.after is not None:
+                moves = self.adopted or not change.only_adds
+                if change.kind in ("rename", "columns") and moves and change.after is not None:
                     raise RowsNeeded(change.after.name)
         refused = dict(self.refusals)
         kept = [(change, self._vacate(change, lsn, rekey)) for change in changes]
@@ -154,7 +168,7 @@ class SchemaEditor:
         rowid_key: bool = False,
         primary_key: bool = True,
     ) -> Target:
-        """Create and save the table; with ``primary_key=False`` the caller adds the key later.
+        """Create and save the table; with ``primary_key=False`` the caller fills it, and adds the key later.
 
         For an agent's source it may be there already, with other agents' rows, and then has its key.
         """
@@ -162,7 +176,15 @@ class SchemaEditor:
         target = self.mapped(table, overrides, rowid_key)
         if self._agent is not None:
             target = shared_tables.adopt(self._conn, self._source_id, target)
-            self._remember(target)
+            self.remember(target)
+            return target
+        if self.adopted:
+            tables.adopt(self._conn, self._source_id, target)
+            if primary_key:
+                if table.name not in self._before:
+                    self.require_replaceable(target)
+                tables.clear(self._conn, target)
+            self.remember(target)
             return target
         require_free(self._conn, self._source_id, target.schema, target.name)
         self._conn.execute(ddl.create_table(target))
@@ -172,8 +194,13 @@ class SchemaEditor:
             self._vectors[table.virtual] = table.unpacked
         if primary_key:
             self._conn.execute(ddl.add_primary_key(target))
-        self._remember(self._with_widened(table, target, overrides, rowid_key=rowid_key))
+        self.remember(self._with_widened(table, target, overrides, rowid_key=rowid_key))
         return target
+
+    def require_replaceable(self, target: Target, stage: Stage | None = None) -> None:
+        """See :func:`mirror.postgres.adopted.tables.require_replaceable`."""
+        if not self._replace_rows:
+            tables.require_replaceable(self._conn, target, stage)
 
     def _with_widened(
         self, table: Table, target: Target, overrides: Mapping[str, ColumnType], *, rowid_key: bool
@@ -211,13 +238,13 @@ class SchemaEditor:
             left = {c.source: c.source for c in held.columns if c not in narrow}
             originals_ddl.rename_members(self._conn, held, left)
         originals_ddl.agree(self._conn, held, target)
-        self._remember(target)
+        self.remember(target)
         return target
 
     def change_types(self, wanted: Target) -> Target:
         """Give the columns of a table other types; its rows must be sent in the same transaction."""
         target = retype.change_types(self._conn, self._held(wanted.source), wanted)
-        self._remember(target)
+        self.remember(target)
         return target
 
     def select(self, wanted: Target) -> Target:
@@ -226,7 +253,7 @@ class SchemaEditor:
         All its rows must be sent in the same transaction. Raises psycopg's errors: where a view uses a column, say.
         """
         target = retype.select_columns(self._conn, self._held(wanted.source), wanted)
-        self._remember(target)
+        self.remember(target)
         return target
 
     def retire(
@@ -245,6 +272,10 @@ class SchemaEditor:
         have written in it.
         """
         target = self.targets[table]
+        if target.adopted:
+            watch.remove(self._conn, [target])
+            self.forget(table)
+            return
         kept = None
         if replaced_by is not None and others_wrote(self._conn, self._source_id, table):
             replaced_by = None
@@ -262,7 +293,9 @@ class SchemaEditor:
         vector_views.drop_view(self._conn, target)
         if drop:
             self._conn.execute(ddl.drop_table(target))
-        elif oid_of(self._conn, target) not in self._made and not is_watched(self._conn, target.schema, target.name):
+        elif oid_of(self._conn, target) not in self._made and not watch.is_watched(
+            self._conn, target.schema, target.name
+        ):
             # Somebody may have made it in place of the mirror's.
             kept = self._keep(target, target.name, lsn, strange=True)
             replaced_by = None
@@ -278,18 +311,12 @@ class SchemaEditor:
     def forget(self, table: str) -> None:
         """Delete the records of a table and its rejects; the table itself stays as it is."""
         self.targets.pop(table, None)
-        self._forget_rejects(table)
+        forget_rejects(self._conn, self._source_id, table)
         self._conn.execute(
             "DELETE FROM mirror.others_wrote WHERE source_id = $1::bigint AND source_table = $2::text",
             (str(self._source_id), table),
         )
         forget_target(self._conn, self._source_id, table)
-
-    def _forget_rejects(self, table: str) -> None:
-        self._conn.execute(
-            "DELETE FROM mirror.rejects WHERE source_id = $1::bigint AND source_table = $2::text",
-            (str(self._source_id), table),
-        )
 
     def extend(self, table: Table, overrides: Mapping[str, ColumnType] = NO_OVERRIDES) -> Target:
         """Add the columns that ``table`` has and the table in Postgres has not, filled with their defaults."""
@@ -309,7 +336,7 @@ class SchemaEditor:
             shown = encoder(column.pg_type, column.codec)(of_source.default)
             if member := original_member(column.codec, of_source.default, shown):
                 originals_ddl.add_member(self._conn, target, column.source, member)
-        self._remember(target)
+        self.remember(target)
         return target
 
     def _extend_shared(self, table: Table, held: Target, mapped: Target) -> Target:
@@ -323,7 +350,7 @@ class SchemaEditor:
                 raise RowsNeeded(table.name)  # the default fits this type, but with another text
             if text is not None:
                 shared_tables.show_default(self._conn, target, column, text)
-        self._remember(target)
+        self.remember(target)
         return target
 
     def _vacate(self, change: SchemaChange, lsn: Lsn, rekey: Collection[str]) -> Target | None:
@@ -352,7 +379,7 @@ class SchemaEditor:
             parked = self._parked(source)
             vector_views.drop_view(self._conn, held)
             self._conn.execute(ddl.rename_table(held.schema, held.name, parked))
-            self._rename_rejects(source, parked)
+            rename_rejects(self._conn, self._source_id, source, parked)
         return held
 
     def _carry(
@@ -364,9 +391,9 @@ class SchemaEditor:
             name = self._mapped_like(table, held, NO_OVERRIDES).name
             require_free(self._conn, self._source_id, held.schema, name)
             self._conn.execute(ddl.rename_table(held.schema, parked, name))
-            self._rename_rejects(parked, table.name)
+            rename_rejects(self._conn, self._source_id, parked, table.name)
             held = replace(held, source=table.name, name=name, virtual=table.virtual, inherited=table.inherited)
-            self._remember(held)
+            self.remember(held)
             if table.virtual is not None and table.unpacked:
                 self._vectors[table.virtual] = table.unpacked
         if change.kind == "columns":
@@ -408,7 +435,7 @@ class SchemaEditor:
         sources = {old.source: new.source for old, new in zip(kept, columns, strict=True)}
         originals_ddl.rename_members(self._conn, held, sources)
         originals_ddl.agree(self._conn, held, target)
-        self._remember(target)
+        self.remember(target)
 
     def _mapped_names(self, table: Table, held: Target) -> dict[str, str]:
         return {column.source: column.name for column in self._mapped_like(table, held, NO_OVERRIDES).columns}
@@ -418,7 +445,7 @@ class SchemaEditor:
         parked = self._parked(held.source)
         withheld.take_out(self._conn, replace(held, name=parked), without)
         self._keep(held, parked, lsn)
-        self._forget_rejects(parked)
+        forget_rejects(self._conn, self._source_id, parked)
 
     def _keep(self, target: Target, name: str, lsn: Lsn, *, strange: bool = False) -> str:
         """Keep a table that the source has no more, and that has this name now; returns the one that it gets.
@@ -433,15 +460,6 @@ class SchemaEditor:
     def _parked(self, source: str) -> str:
         """Name of a table between the two halves of its rename; no source table has it."""
         return ddl.dropped_name(f"mirror_renaming_{source}", Lsn(self._source_id, 0))
-
-    def _rename_rejects(self, old: str, new: str) -> None:
-        # Whether a row is still as others left it cannot be told after that: it counts as such.
-        for name, more in (("rejects", ""), ("others_wrote", ", file = NULL")):
-            self._conn.execute(
-                f"UPDATE mirror.{name} SET source_table = $3::text{more}"
-                " WHERE source_id = $1::bigint AND source_table = $2::text".encode(),
-                (str(self._source_id), old, new),
-            )
 
     def _mapped_like(self, table: Table, held: Target, overrides: Mapping[str, ColumnType]) -> Target:
         """Map ``table`` with the overrides and the kind of key that ``held`` has."""
@@ -471,24 +489,9 @@ class SchemaEditor:
             raise SinkError("use a table", table, "it is not stored in Postgres")
         return target
 
-    def _remember(self, target: Target) -> None:
+    def remember(self, target: Target) -> None:
+        """Save where a table is stored."""
         if (before := self.targets.get(target.source)) is not None:
             target = history.continued(target, before, self.misfits)
         save_target(self._conn, self._source_id, target)
         self.targets[target.source] = target
-
-
-def _only_adds(change: SchemaChange) -> bool:
-    """Whether a change only adds columns at the end."""
-    if change.kind != "columns" or change.before is None or change.after is None:
-        return False
-    kept = len(change.before.columns)
-    same = [old.name for old in change.before.columns] == [new.name for new in change.after.columns[:kept]]
-    return same and change.before.name == change.after.name and tuple(change.carried[:kept]) == tuple(range(kept))
-
-
-def create_schema(conn: Conn, schema: str) -> None:
-    """Create the Postgres schema if it is not there (checked first: CREATE ... IF NOT EXISTS needs a privilege)."""
-    there = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text)"
-    if conn.execute(there, (schema,)).fetchone() != (True,):
-        conn.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))

@@ -21,6 +21,7 @@ from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.rows import Batch, TableResult
 from mirror.core.tables import ColumnType, Profile, Table
 from mirror.postgres import lease
+from mirror.postgres.adopted.adoption import Adoption
 from mirror.postgres.announce import Announcer
 from mirror.postgres.apply import Queued, Transaction, advance, apply_rows, set_loaded
 from mirror.postgres.binding import bind
@@ -28,25 +29,26 @@ from mirror.postgres.created import types_of_made
 from mirror.postgres.failures import sink_error, translated
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.load import AllRows, Loader, Progress, damage
-from mirror.postgres.migrate import migrate, migrate_profile, statement
+from mirror.postgres.migrate import create_schema, migrate, migrate_profile, statement
 from mirror.postgres.others import Others
 from mirror.postgres.phase import require_unsealed
-from mirror.postgres.refusals import Moved, Refusal, count_rejects, load_refusals, settle_rejects
+from mirror.postgres.refusals import Moved, count_rejects, load_refusals, settle_rejects
 from mirror.postgres.repair import outcome, repair_by_ranges
 from mirror.postgres.row_by_row import CarefulTransaction
 from mirror.postgres.rows import RowPlanner
-from mirror.postgres.schema import NO_WIDENING, SchemaEditor, create_schema
+from mirror.postgres.schema import NO_WIDENING, SchemaEditor
 from mirror.postgres.sessions import connect, require_utf8
 from mirror.postgres.signals import ColumnMisfit, Seen
 from mirror.postgres.source_copy import open_copy
-from mirror.postgres.target import Conn, Target, is_intact, load_targets
+from mirror.postgres.source_records import SourceRecords
+from mirror.postgres.target import Conn, is_intact, load_targets
 from mirror.postgres.vectors import VectorIndexer
 
 if TYPE_CHECKING:
     from mirror.postgres.keeper import Keeper
 
 
-class Sink(AbstractContextManager["Sink"]):
+class Sink(SourceRecords, AbstractContextManager["Sink"]):
     """One source's side of Postgres. Not for use from two threads at once."""
 
     def __init__(
@@ -61,23 +63,13 @@ class Sink(AbstractContextManager["Sink"]):
         changes: Announcing | None = None,
     ) -> None:
         """Use :meth:`open`. ``faults``: see :mod:`~mirror.core.faults`."""
+        super().__init__()
         self._changes = Announcer(changes, path)
         self._conn, self._path, self._schema = conn, path, schema
         self._profiles = profiles
         self._wanted_agent = agent
-        self._agent: str | None = None
-        self._profile: str | None = None
         self._faults = faults
         self._backend: str | None = None
-        self._source_id = 0
-        self._epoch = 0
-        self._position: Position | None = None
-        self._lineage: str | None = None
-        self._targets: dict[str, Target] = {}
-        self._refusals: dict[str, Refusal] = {}
-        self._rejects: dict[str, int] = {}
-        self.overrides: dict[str, dict[str, ColumnType]] = {}
-        """By source table and column: types that values have made necessary."""
         self.moved: list[Moved] = []  #: What batches did to rejects, since the caller took it out.
         self._misfits: dict[tuple[str, str], Seen] = {}
         self.may_replace = False  #: Whether a copy or repair may replace rows that others have written.
@@ -144,6 +136,7 @@ class Sink(AbstractContextManager["Sink"]):
         if migrations := self._profiles[self._profile or "generic"].migrations:
             with conn.transaction():  # the tables may be those of an older mirror
                 migrate_profile(conn, migrations, self._schema)
+        self.adoption = Adoption.begin(conn, self._source_id)
         self._use(load_targets(conn, self._source_id, self._agent))
         self.others.watch(self._targets)
         self._refusals = load_refusals(conn, self._source_id)
@@ -170,54 +163,9 @@ class Sink(AbstractContextManager["Sink"]):
         return lease.Holder(*holder)
 
     @property
-    def source_id(self) -> int:
-        """Key of the source in ``mirror.sources``."""
-        return self._source_id
-
-    @property
-    def epoch(self) -> int:
-        """Raised by each mirror that takes the source, this one's included."""
-        return self._epoch
-
-    @property
-    def position(self) -> Position | None:
-        """The applied position; None: there is no snapshot yet."""
-        return self._position
-
-    @property
-    def lineage(self) -> str | None:
-        """The lineage that the loaded copy belongs to."""
-        return self._lineage
-
-    @property
-    def profile(self) -> str | None:
-        """Name of the source's profile; None: there is no snapshot yet."""
-        return self._profile
-
-    @property
-    def agent(self) -> str | None:
-        """The agent that the source is bound to, if there is one."""
-        return self._agent
-
-    @property
     def indexing(self) -> tuple[str | None, str | None]:
         """The vector index that is being built, and why the last build failed; each None if not so."""
         return self._indexer.busy, self._indexer.error
-
-    @property
-    def mappings(self) -> dict[str, Target]:
-        """Where the source's tables are stored, by source table."""
-        return dict(self._targets)
-
-    @property
-    def refusals(self) -> dict[str, Refusal]:
-        """The tables that Postgres does not take as they are, by source table."""
-        return dict(self._refusals)
-
-    @property
-    def rejects(self) -> dict[str, int]:
-        """How many rows Postgres could not hold, by source table; tables without rejects are not in it."""
-        return dict(self._rejects)
 
     def load(
         self,
@@ -357,11 +305,6 @@ class Sink(AbstractContextManager["Sink"]):
             self._conn.execute("COMMIT")
         self._took(editor, rejects)
 
-    def _use(self, targets: dict[str, Target]) -> None:
-        if targets != self._targets:
-            self.overrides = {name: made for name, target in targets.items() if (made := target.overrides)}
-        self._targets = targets
-
     def _took(self, editor: SchemaEditor, rejects: dict[str, int]) -> None:
         """Take over what a committed transaction has changed."""
         self._use(editor.targets)
@@ -471,8 +414,10 @@ class Sink(AbstractContextManager["Sink"]):
             profile, agent, targets = self._profile or "generic", self._agent, dict(self._targets)
         else:
             targets = {}
-        map_table, refusals, misfits = self._profiles[profile].map_table, dict(self._refusals), self._misfits
-        return SchemaEditor(self._conn, self._source_id, self._schema, map_table, targets, refusals, agent, misfits)
+        refusals, misfits, adoption = dict(self._refusals), self._misfits, self.adoption
+        map_table = self._profiles[profile].map_table if adoption is None else adoption.map_table
+        known = self._conn, self._source_id, self._schema, map_table, targets, refusals, agent, misfits
+        return SchemaEditor(*known, adopted=adoption is not None, replace_rows=bool(adoption and adoption.replace_rows))
 
     @contextmanager
     def _transaction(self, operation: str) -> Iterator[None]:

@@ -206,6 +206,17 @@ class SourceCopy:
             results[0] = _unless(too_long, results[0])
         return iter(self._db.execute(f"SELECT {', '.join(results)} FROM {quoted(table.name)}"))
 
+    def plain_rows(self, table: Table) -> Iterator[tuple[Any, ...]]:
+        """Read all rows: the rowid (NULL where there is none), and the values of the columns as they are.
+
+        Ends with UnicodeDecodeError at broken text, with Surprise where no column name is left for the rowid.
+        """
+        rowid = self._rowid_name(table)
+        if rowid is None and not table.without_rowid:
+            raise Surprise
+        names = ", ".join([rowid or "NULL", *(quoted(column.name) for column in table.columns)])
+        return iter(self._db.execute(f"SELECT {names} FROM {quoted(table.name)}"))
+
     def _limits(self, target: Target) -> Iterator[str]:
         """SQL conditions that are true of a row that the careful path must check before it is sent."""
         measured = [column for column in target.columns if column.pg_type in _KEY_WEIGHTS]

@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from mirror.core.adopted import form_of_codec, is_adopted
 from mirror.core.errors import NameTakenError, RefusedError, SinkError
 from mirror.core.inherited import Known
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table, TableMapping
@@ -66,6 +67,11 @@ class TargetColumn:
     def widenable(self) -> bool:
         """Whether it becomes jsonb when a value does not fit."""
         return (self.codec in ("", ANY_TEXT.codec) or self.codec in kinds.CODECS) and self.pg_type != "jsonb"
+
+    @property
+    def unique(self) -> bool:
+        """Whether it is of a unique key of an adopted table, beside the table's key."""
+        return is_adopted(self.codec) and form_of_codec(self.codec).unique
 
     @property
     def type(self) -> ColumnType:
@@ -172,6 +178,16 @@ class Target:
         rowid = () if self.key is not None else ((ROWID, "bigint"),)
         original = ((ORIGINAL, "jsonb"),) if self.keeps_original else ()
         return (*agent, *rowid, *((c.name, c.pg_type) for c in self.columns), *original)
+
+    @property
+    def adopted(self) -> bool:
+        """Whether the table is the application's own, and the mirror never makes, changes or drops it."""
+        return any(is_adopted(column.codec) for column in self.columns)
+
+    @property
+    def unique_columns(self) -> tuple[str, ...]:
+        """Postgres names of the columns of unique keys of an adopted table, beside its key."""
+        return tuple(column.name for column in self.columns if column.unique)
 
     @property
     def key_columns(self) -> tuple[str, ...]:
@@ -295,6 +311,12 @@ def is_intact(conn: Conn, target: Target) -> bool | None:
     if row is None:
         return None
     types, uniques, nullable = row
+    if target.adopted:
+        names, kinds_ = zip(*target.stored, strict=True)
+        (same,) = conn.execute(
+            statement("adopted_shape"), (target.schema, target.name, list(names), list(kinds_))
+        ).fetchone() or (False,)
+        return bool(same) and sorted(target.key_columns) in uniques
     if set(target.key_columns) & set(nullable):
         return False
     return sorted(target.key_columns) in uniques and all(types.get(name) == kind for name, kind in target.stored)

@@ -29,8 +29,10 @@ from typing import Any
 
 import numpy as np
 
+from mirror.core.adopted import form_of_codec, is_adopted
 from mirror.core.values import BadText, Value
 from mirror.postgres import kinds, times
+from mirror.postgres.adopted import codecs
 from mirror.postgres.codecs import (
     BAD_TEXT,
     ENCODERS,
@@ -58,6 +60,8 @@ def encoder(pg_type: str, codec: str) -> Encoder:
     """The encoder of a column; raises ``KeyError`` for an unknown type or codec."""
     if codec in ("", kinds.FOUND):
         return ENCODERS[pg_type]
+    if is_adopted(codec):
+        return codecs.encoder(form_of_codec(codec))
     if codec == "strict":
         return _strict(ENCODERS[pg_type])
     return KEEPING.get(codec) or kinds.ENCODERS.get(codec) or _ENCODERS[codec]

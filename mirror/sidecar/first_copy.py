@@ -9,6 +9,7 @@ from mirror.core.errors import FormatError, SourceError
 from mirror.core.faults import Faults
 from mirror.core.inherited import inherited
 from mirror.core.rules import NO_RULES
+from mirror.postgres.profiles import ADOPTED
 from mirror.postgres.rules import recorded_heirs
 from mirror.postgres.sink import Sink
 from mirror.postgres.source_copy import open_copy
@@ -92,14 +93,15 @@ def load(
         return replica.finish(check, damaged=damaged)
 
     heirs = heirs_of(replica, sink)
-    profile = task.profile
+    profile = task.profile if sink.adoption is None else ADOPTED
     if profile is None:
         last = sink.profile or "generic"
         if last == "generic":
             replica.read_by(NO_RULES)  # a program is recognised by all of its columns
         profile = "memustore" if last == "generic" and is_recognised(replica) else last
     agent = task.agent or sink.agent or (DEFAULT_AGENT if profile == "memustore" else None)
-    rules = task.rules.of(profile, agent).with_inherited(heirs)
+    rules = sink.adoption.rules if sink.adoption is not None else task.rules.of(profile, agent)
+    rules = rules.with_inherited(heirs)
     replica.read_by(rules)
     known = [target.known for target in sink.mappings.values()]
     if found := inherited(known, replica.schema.tables, rules):

@@ -13,9 +13,11 @@ from loguru import logger
 from mirror.core.backoff import Backoff
 from mirror.core.errors import OthersWroteError, RefusedError, RepairError
 from mirror.core.positions import Lsn
+from mirror.core.rules import Rules
 from mirror.core.tables import Table
 from mirror.postgres.rules import is_followed, may_be_followed, recorded
 from mirror.postgres.sink import Sink
+from mirror.postgres.target import Target
 from mirror.replica.batches import Head
 from mirror.replica.replica import Replica
 from mirror.sidecar.first_copy import heirs_of
@@ -149,7 +151,9 @@ class TableRepairs:
         """Read the source as mirror.json says; or, for a mirror that only goes on, as it is in Postgres."""
         if replica is not None:
             resumed = recorded(sink.mappings) if self._task.resume_only else self._task.rules
-            replica.read_by(resumed.of(sink.profile, sink.agent).with_inherited(heirs_of(replica, sink)))
+            adopted = sink.adoption.rules if sink.adoption is not None else None
+            rules = resumed.of(sink.profile, sink.agent) if adopted is None else adopted
+            replica.read_by(rules.with_inherited(heirs_of(replica, sink)))
 
     def follow_rules(self, replica: Replica | None, sink: Sink) -> None:
         """Send tables again that are not held as mirror.json says by now.
@@ -160,7 +164,7 @@ class TableRepairs:
         if self._task.resume_only or replica is None or replica.leapt:
             return
         rules = self._task.rules
-        if not rules.of(sink.profile, sink.agent) and rules:
+        if sink.adoption is None and not rules.of(sink.profile, sink.agent) and rules:
             return
         tables = replica.schema.tables
         if gone := (sink.mappings.keys() | sink.refusals.keys()) - tables.keys():
@@ -168,7 +172,7 @@ class TableRepairs:
             logger.info("{}: not mirrored any more, as mirror.json says now: {}", self._name, ", ".join(sorted(gone)))
         for name in sorted(tables.keys() - sink.refusals.keys()):
             target = sink.mappings.get(name)
-            if target is None or not is_followed(rules, tables[name], target):
+            if target is None or not _is_followed(rules, tables[name], target, sink):
                 sink.reload(tables[name], replica.rows)
                 logger.info("{}: {} is held as mirror.json says now", self._name, name)
             elif may_be_followed(rules, tables[name], target):
@@ -201,3 +205,10 @@ class TableRepairs:
                 told = f"stays as it is, with its rejects: {error.detail}"
                 logger.warning("{}: {}: {}", self._name, table, f"{told} -- {error.next_step}")
         self._known = frozenset(sink.refusals)
+
+
+def _is_followed(rules: Rules, table: Table, target: Target, sink: Sink) -> bool:
+    """Whether a table is held as mirror.json says, or as it was adopted."""
+    if sink.adoption is None:
+        return is_followed(rules, table, target)
+    return sink.adoption.target(table) == target

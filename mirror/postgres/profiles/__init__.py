@@ -3,9 +3,12 @@
 from mirror.core.tables import Profile
 from mirror.postgres.profiles import generic, memustore
 
-#: By name. ``--profile`` takes these, and ``auto``.
+#: Of a source that is mirrored into the tables of an application.
+ADOPTED = "adopted"
+#: By name. ``--profile`` takes those of :data:`CHOICES`, and ``auto``.
 PROFILES = {
     "generic": Profile("generic", generic.map_table),
+    ADOPTED: Profile(ADOPTED, generic.map_table),  # `mirror adopt` says how; see mirror.postgres.adopted
     "memustore": Profile(
         "memustore",
         memustore.map_table,
@@ -14,3 +17,5 @@ PROFILES = {
         derived=memustore.DERIVED,
     ),
 }
+#: Those that a person may name.
+CHOICES = tuple(name for name in PROFILES if name != ADOPTED)

@@ -102,7 +102,7 @@ def parse_schema(rows: Iterable[SchemaRow], rules: Rules = NO_RULES) -> Schema:
     """Turn the rows of ``sqlite_schema`` into tables; raises ``SourceError`` if SQLite cannot parse them.
 
     Left out of ``tables``: virtual tables and the tables that well-known modules keep, and SQLite's own ``sqlite_*``;
-    and columns that ``rules`` leave out. Where they say so, the data of a virtual table are in it.
+    and tables and columns that ``rules`` leave out. Where they say so, the data of a virtual table are in it.
     """
     ordinary: list[SchemaRow] = []
     indexes: list[SchemaRow] = []
@@ -110,7 +110,7 @@ def parse_schema(rows: Iterable[SchemaRow], rules: Rules = NO_RULES) -> Schema:
     for row in rows:
         if row.kind == "table" and row.root == 0:
             virtual[row.name] = row.sql
-        elif row.kind == "table" and not row.name.lower().startswith("sqlite_"):
+        elif row.kind == "table" and not row.name.lower().startswith("sqlite_") and not rules.excludes(row.name):
             ordinary.append(row)
         elif row.kind == "index" and row.sql is None:
             indexes.append(row)

@@ -1,0 +1,108 @@
+"""How one source is mirrored into an application's own tables: what was decided, and what Postgres has now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Self
+
+from mirror.core.adopted import form_of_codec
+from mirror.core.errors import ConfigError
+from mirror.core.rules import Rules
+from mirror.core.tables import ColumnMapping, ColumnType, Table, TableMapping
+from mirror.postgres.adopted import decisions as decided
+from mirror.postgres.adopted import guards
+from mirror.postgres.adopted.catalog import read_tables
+from mirror.postgres.adopted.decisions import Decisions
+from mirror.postgres.adopted.found import FoundTable
+from mirror.postgres.adopted.mapping import map_table, pair_tables
+from mirror.postgres.profiles.generic import NO_OVERRIDES
+from mirror.postgres.target import Conn, Target
+
+_OPERATION = "map a table"
+
+
+class Adoption:
+    """The adoption of one source. Thread: the sink's."""
+
+    def __init__(self, conn: Conn, source_id: int, decisions: Decisions) -> None:
+        self._conn = conn
+        self._source_id = source_id
+        self._decisions = decisions
+        self._found: dict[str, FoundTable] = {}
+
+    @classmethod
+    def begin(cls, conn: Conn, source_id: int) -> Self | None:
+        """The adoption of a source, whose session is to write into the tables; None: it was not adopted.
+
+        No foreign key and no trigger acts on what the session writes from now on: see :mod:`.guards`. Raises
+        :class:`SinkError`, and psycopg's errors.
+        """
+        decisions = decided.load(conn, source_id)
+        if decisions is None:
+            return None
+        adoption = cls(conn, source_id, decisions)
+        adoption.look()
+        left_out = {name for name in adoption._found if decisions.left_out(name)}
+        guards.suspend(conn, source_id, decisions.schema, adoption._found.keys() - left_out)
+        return adoption
+
+    def look(self) -> None:
+        """Look at the application's tables as they are now: its migrations may have changed them."""
+        self._found = read_tables(self._conn, self._decisions.schema)
+
+    @property
+    def rules(self) -> Rules:
+        """What of the source is not mirrored."""
+        return self._decisions.rules
+
+    @property
+    def replace_rows(self) -> bool:
+        """Whether rows that the source does not have may go, when a table is first filled."""
+        return self._decisions.replace_rows
+
+    def target(self, table: Table) -> Target:
+        """Where a table is to be stored by now; raises :class:`ConfigError`."""
+        return Target.of(self.map_table(table, self._decisions.schema), None)
+
+    def map_table(
+        self,
+        table: Table,
+        schema: str,
+        *,
+        overrides: Mapping[str, ColumnType] = NO_OVERRIDES,
+        rowid_key: bool = False,
+        of_agent: bool = False,
+    ) -> TableMapping:
+        """As :class:`~mirror.core.tables.MapTable`: the table and the columns are there, and decide.
+
+        Raises :class:`ConfigError` with the first problem.
+        """
+        pairs = pair_tables([table.name], self._found, self._decisions)
+        problems = [*pairs.problems]
+        if (name := pairs.tables.get(table.name)) is not None:
+            found = self._found[name]
+            mapped = map_table(table, found, self._decisions)
+            if mapped.mapping is not None:
+                return _with_uniques(mapped.mapping, found)
+            problems += mapped.problems
+        first = next((each for each in problems if each.level == "blocker"), None)
+        place = ".".join(filter(None, (table.name, first.column if first else "")))
+        detail = first.detail if first else "it is left out"
+        raise ConfigError(_OPERATION, place, detail, next_step=first.next_step if first else "")
+
+
+def _with_uniques(mapping: TableMapping, found: FoundTable) -> TableMapping:
+    """The mapping, with the columns marked that unique keys beside its own key are of."""
+    key = set(mapping.key or ())
+    others = [each for each in found.uniques if set(each.columns) != key]
+    names = {name for each in others for name in each.columns}
+    if None in names:  # of an expression, which may be of any column
+        names |= {column.name for column in mapping.columns}
+
+    def marked(column: ColumnMapping) -> ColumnMapping:
+        if column.name not in names or column.name in key:
+            return column
+        return replace(column, codec=replace(form_of_codec(column.codec), unique=True).codec)
+
+    return replace(mapping, columns=tuple(map(marked, mapping.columns)))
