@@ -18,6 +18,7 @@ from mirror.core.versions import STATE_FORMAT, package_version
 #: Each command, and the module of this package that defines it.
 COMMANDS = {
     "doctor": "doctor",
+    "adopt": "adopt",
     "up": "up",
     "add": "fleet",
     "remove": "remove",

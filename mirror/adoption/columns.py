@@ -1,0 +1,211 @@
+"""What the values of one column are found to be: which do not fit and why, and what they say of the column's form.
+
+A form is whole only when all values have been seen: which unit numbers have that are times, how intervals are written,
+and which of several forms the values of a key have. Until then such values are counted apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, Literal
+
+from mirror.adoption.quick import fits_of
+from mirror.core.adopted import Form, Unit
+from mirror.core.values import Value
+from mirror.postgres.adopted.codecs import converter, form_of
+from mirror.postgres.adopted.mapping import MANY_FORMS, TIMES
+from mirror.postgres.codecs import Reject
+
+#: Keys that are told of each finding.
+SHOWN_KEYS = 3
+#: Different reasons that are told apart in one column.
+_MOST_REASONS = 20
+#: How an interval may be written, besides as a number, of which nobody knows the unit.
+_WRITTEN: tuple[Unit, ...] = ("datetime", "clock", "iso")
+#: From so much on a number since 1970 is one of microseconds, of milliseconds, or plausibly of seconds.
+_MICROSECONDS, _MILLISECONDS, _SECONDS = 1e14, 1e11, 1e8
+#: Kinds of which the values are their own images: equal in SQLite, equal in Postgres, and only then.
+PLAIN = frozenset(("text", "varchar", "bytea", "enum"))
+_INTEGERS = frozenset(("int2", "int4", "int8"))
+
+What = Literal["reject", "loss", "null", "duplicate", "orphan"]
+#: Gives the key of a row, as people are told it, by its number in the part that is read.
+KeyAt = Callable[[int], str]
+
+
+@dataclass(slots=True)
+class Finding:
+    """Rows that do not fit, for one reason."""
+
+    what: What
+    column: str
+    """Of the source; of a constraint, its columns."""
+    reason: str
+    rows: int = 0
+    keys: list[str] = field(default_factory=list)
+    """Of the first of them, as ``mirror.rejects`` has keys."""
+
+    def add(self, key: str | Callable[[], str]) -> None:
+        """Count a row."""
+        self.rows += 1
+        if len(self.keys) < SHOWN_KEYS:
+            self.keys.append(key if isinstance(key, str) else key())
+
+
+class ColumnScan:
+    """Sees all values of a column, part by part."""
+
+    def __init__(self, column: str, form: Form, *, not_null: bool, of_key: bool) -> None:
+        """``column``: its name in the source. ``of_key``: whether rows are found by it."""
+        self.column = column
+        self.form = form
+        self.findings: dict[tuple[What, str], Finding] = {}
+        self.numbers = 0
+        """Of times without a unit, or of intervals: those that are numbers, which are not counted as rejects yet."""
+        self.largest = 0.0
+        self._not_null = not_null
+        self._fits = fits_of(form)
+        self._convert = converter(form)
+        self.undecided = (form.kind in TIMES or form.kind == "interval") and not form.unit
+        self._written = (
+            {unit: converter(replace(form, unit=unit)) for unit in _WRITTEN} if self._awaits_interval else {}
+        )
+        self._texts = 0
+        self.forms: Counter[str] = Counter()
+        """Of a key: how often its values have which form."""
+        self._forms = of_key and form.kind in MANY_FORMS and not form.only
+        self._form_keys: dict[str, list[str]] = {}
+
+    @property
+    def _awaits_interval(self) -> bool:
+        return self.undecided and self.form.kind == "interval"
+
+    def see(self, values: Sequence[Any], key_at: KeyAt) -> None:
+        """Take the next values; ``key_at`` gives the key of each."""
+        there: Sequence[Any] = values
+        if None in values:
+            if self._not_null:
+                for at, value in enumerate(values):
+                    if value is None:
+                        self._add("null", "NULL in a column that is NOT NULL", at, key_at)
+            there = [value for value in values if value is not None]
+        if not there:
+            return
+        if self._forms:
+            self._see_forms(values, there, key_at)
+        if not self._awaits_interval and self._fits(there):
+            return
+        for at, value in enumerate(values):
+            if value is not None:
+                self._see(value, at, key_at)
+
+    def _see(self, value: Value, at: int, key_at: KeyAt) -> None:
+        if self.undecided and isinstance(value, int | float):
+            self.numbers += 1
+            self.largest = max(self.largest, abs(value))
+            return
+        if self._awaits_interval:
+            self._texts += 1
+            for unit, convert in list(self._written.items()):
+                try:
+                    convert(value)
+                except Reject:
+                    del self._written[unit]
+            return
+        try:
+            loss = self._convert(value).loss
+        except Reject as reject:
+            self._add("reject", reject.reason, at, key_at)
+        else:
+            if loss:
+                self._add("loss", loss, at, key_at)
+
+    def _see_forms(self, values: Sequence[Any], there: Sequence[Any], key_at: KeyAt) -> None:
+        kind = self.form.kind
+        if kind in _INTEGERS and set(map(type, there)) == {int}:
+            self._count_form(form_of(kind, there[0]), len(there), 0, key_at)
+            return
+        for at, value in enumerate(values):
+            if value is not None:
+                self._count_form(form_of(kind, value), 1, at, key_at)
+
+    def _count_form(self, form: str, count: int, at: int, key_at: KeyAt) -> None:
+        self.forms[form] += count
+        keys = self._form_keys.setdefault(form, [])
+        if len(keys) < SHOWN_KEYS:
+            keys.append(key_at(at))
+
+    def _add(self, what: What, reason: str, at: int, key_at: KeyAt) -> None:
+        place = what, reason
+        if place not in self.findings and len(self.findings) >= _MOST_REASONS:
+            place = what, "other reasons"
+        found = self.findings.setdefault(place, Finding(what, self.column, place[1]))
+        found.add(lambda: key_at(at))
+
+    def decide_unit(self) -> Unit | None:
+        """What the values that were seen say of the unit; empty: there is nothing to decide; None: they do not say."""
+        if not self.undecided:
+            return ""
+        if self._awaits_interval:
+            if self.numbers:
+                return None
+            return next(iter(self._written), None) if self._texts else ""
+        if not self.numbers:
+            return ""
+        if self.largest >= _MICROSECONDS:
+            return "us"
+        if self.largest >= _MILLISECONDS:
+            return "ms"
+        return "s" if self.largest >= _SECONDS else None
+
+    def decide_form(self) -> str:
+        """Of a key's column, the form that most of its values have; the others are found not to fit. Empty: any."""
+        if not self.forms:
+            return ""
+        (first, _), *others = self.forms.most_common()
+        for form, count in others:
+            reason = f"in a key, {form or 'another form'} where most values are {first}: two could become one row"
+            found = Finding("reject", self.column, reason, count, self._form_keys[form])
+            self.findings["reject", reason] = found
+        return first
+
+
+def image_of(form: Form) -> Callable[[Any], Any] | None:
+    """What two values are compared by that Postgres finds equal; None: themselves. NULL where it takes none."""
+    if form.kind in PLAIN:
+        return None
+    convert = converter(form)
+    whole = form.kind in _INTEGERS
+
+    def image(value: Any) -> Any:
+        if whole and type(value) is int:
+            return value
+        try:
+            text = convert(value).text
+        except Reject:
+            return None
+        if text is None:
+            return None
+        return _IMAGES[form.kind](text) if form.kind in _IMAGES else text
+
+    return image
+
+
+def _number(text: str) -> Decimal:
+    return Decimal(text).normalize()
+
+
+#: By kind, what makes the texts of equal values equal.
+_IMAGES: dict[str, Callable[[str], Any]] = {
+    "int2": int,
+    "int4": int,
+    "int8": int,
+    "float4": float,
+    "float8": float,
+    "numeric": _number,
+    "citext": str.lower,
+    "char": lambda text: text.rstrip(" "),
+}

@@ -1,0 +1,121 @@
+"""What is known of well-known programs: found by the tables in which they record their migrations.
+
+Such records are kept as they are on both sides, because each store has migrations of its own; where both sides must
+have had the same ones, they are compared. A preset says what the values mean that the tables do not tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from mirror.core.adopted import Unit
+from mirror.core.rules import folded
+
+
+@dataclass(frozen=True, slots=True)
+class Bookkeeping:
+    """A table of both sides in which the same rows mean the same migrations."""
+
+    table: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What is known of one program."""
+
+    name: str
+    marks: tuple[str, ...]
+    """It is found where either side has all of these tables."""
+    kept: tuple[str, ...]
+    """Patterns of tables that each side keeps its own rows of."""
+    excluded: tuple[str, ...] = ()
+    compared: Bookkeeping | None = None
+    """None: the two stores' records cannot be compared."""
+    zone: str = "UTC"
+    interval: Unit = ""
+    """How an interval is written; empty: found by the values."""
+    epoch: Unit = ""
+    """What numbers are that are times; empty: found by the values."""
+    real_digits: int = 17
+    hint: str = ""
+    """What only its users know."""
+
+
+PRESETS: tuple[Preset, ...] = (
+    Preset(
+        "django",
+        ("django_migrations",),
+        kept=("django_migrations",),
+        compared=Bookkeeping("django_migrations", ("app", "name")),
+        interval="us",
+        real_digits=15,  # DecimalField rounds what SQLite has to so many before a program sees it
+        hint="times are taken as UTC, as Django writes them with USE_TZ = True; with USE_TZ = False, say its TIME_ZONE"
+        " with --naive-zone",
+    ),
+    Preset(
+        "alembic",
+        ("alembic_version",),
+        kept=("alembic_version",),
+        compared=Bookkeeping("alembic_version", ("version_num",)),
+        interval="datetime",
+        hint="times without an offset are taken as UTC: SQLAlchemy leaves the offset out when it writes to SQLite",
+    ),
+    Preset(
+        "prisma",
+        ("_prisma_migrations",),
+        kept=("_prisma_migrations",),
+        compared=Bookkeeping("_prisma_migrations", ("migration_name",)),
+        epoch="ms",
+    ),
+    Preset(
+        "knex",
+        ("knex_migrations",),
+        kept=("knex_migrations*",),
+        compared=Bookkeeping("knex_migrations", ("name",)),
+        epoch="ms",
+    ),
+    Preset(
+        "rails",
+        ("schema_migrations", "ar_internal_metadata"),
+        kept=("schema_migrations", "ar_internal_metadata"),
+        compared=Bookkeeping("schema_migrations", ("version",)),
+    ),
+    Preset("drizzle", ("__drizzle_migrations",), kept=("__drizzle_migrations",)),
+    Preset(
+        "synapse",
+        ("schema_version", "applied_schema_deltas"),
+        kept=(
+            "schema_version",
+            "schema_compat_version",
+            "applied_schema_deltas",
+            "applied_module_schemas",
+            "background_updates",
+            "stream_positions",
+        ),
+        # The deltas of the two stores have other names.
+        compared=Bookkeeping("schema_version", ("version",)),
+        epoch="ms",
+    ),
+    Preset("langgraph-store", ("store_migrations",), kept=("store_migrations", "vector_migrations")),
+)
+#: Tables of LangGraph's checkpointers, which have another model of data in Postgres.
+CHECKPOINTS = ("checkpoints", "writes"), ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
+
+
+def find_presets(source: Iterable[str], postgres: Iterable[str]) -> list[Preset]:
+    """Those that are found by the names of the tables on either side, in the order of :data:`PRESETS`."""
+    sides = [{folded(name) for name in side} for side in (source, postgres)]
+    return [preset for preset in PRESETS if any(set(preset.marks) <= side for side in sides)]
+
+
+def named(name: str) -> Preset | None:
+    """The preset of a name."""
+    return next((preset for preset in PRESETS if preset.name == name), None)
+
+
+def are_checkpoints(source: Collection[str], postgres: Collection[str]) -> bool:
+    """Whether the tables are those of LangGraph's checkpointers: no cast makes those of SQLite those of Postgres."""
+    ours, theirs = CHECKPOINTS
+    return set(ours) <= set(source) and set(theirs) <= set(postgres)

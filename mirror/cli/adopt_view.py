@@ -1,0 +1,127 @@
+"""What ``mirror adopt`` tells people."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from mirror.adoption.columns import Finding
+from mirror.adoption.report import Report, TableReport
+from mirror.cli.output import BAD, GOOD, NOTE, print_line, print_table, text
+from mirror.core.commands import command
+from mirror.core.words import counted
+from mirror.postgres.adopted.mapping import Problem
+
+_QUESTION = Text("?", "yellow")
+_MARKS = {"blocker": BAD, "question": _QUESTION, "note": NOTE}
+#: What becomes of the rows of a finding.
+_WHAT = {
+    "reject": "would go to mirror.rejects",
+    "loss": "would not be kept as it is",
+    "null": "would go to mirror.rejects",
+    "duplicate": "would go to mirror.rejects",
+    "orphan": "would keep the foreign key from being valid in the end",
+}
+#: Names that are shown of a longer list.
+_NAMES = 12
+
+
+def show(report: Report, console: Console, *, options: str, adopted: bool) -> None:
+    """Print the report; ``options``: those by which the mirror is reached, ``adopted``: whether it was remembered."""
+    print_line(console, report.source, style="bold")
+    if report.presets:
+        print_line(console, GOOD, f" preset: {', '.join(report.presets)}")
+    for hint in report.hints:
+        print_line(console, NOTE, f" {hint}")
+    if report.tables:
+        _show_tables(report, console)
+    for table in report.tables:
+        _show_findings(table, console)
+    _show_rest(report, console)
+    for level in ("note", "question", "blocker"):
+        for problem in (each for each in report.problems if each.level == level):
+            _show_problem(problem, console)
+    _show_next(report, console, options, adopted=adopted)
+
+
+def _show_tables(report: Report, console: Console) -> None:
+    columns = ("table", "in Postgres", "key", Column("rows", justify="right"), "there already")
+    shown = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for table in sorted(report.tables, key=lambda each: each.mapping.table.name):
+        mapping = table.mapping
+        key = "_rowid, until the end" if mapping.key is None else ", ".join(mapping.key)
+        names = text(mapping.table.name), text(f"{mapping.schema}.{mapping.name}"), text(key)
+        shown.add_row(*names, f"{table.rows:,}", text(_present(table)))
+    print_table(console, shown)
+
+
+def _present(table: TableReport) -> str:
+    present = table.present
+    if present is None or not present.rows:
+        return ""
+    words = [f"{counted(present.replaced, 'row')} replaced"] if present.replaced else []
+    words += [f"{counted(present.only_there, 'row')} that the source lacks"] if present.only_there else []
+    return ", ".join(words)
+
+
+def _show_findings(table: TableReport, console: Console) -> None:
+    name = table.mapping.table.name
+    for _, findings in groupby(table.findings, lambda finding: finding.column):
+        for finding in findings:
+            _show_finding(name, finding, console)
+    if table.only_in_postgres:
+        print_line(console, NOTE, f" {name}: left to Postgres: {', '.join(table.only_in_postgres)}")
+    if table.computed:
+        print_line(console, NOTE, f" {name}: computed by Postgres: {', '.join(table.computed)}")
+    if table.triggers:
+        print_line(console, NOTE, f" {name}: triggers that do not fire for mirrored rows: {', '.join(table.triggers)}")
+    for constraint in table.unchecked:
+        print_line(console, NOTE, f" {name}: not checked: {constraint}")
+
+
+def _show_finding(table: str, finding: Finding, console: Console) -> None:
+    mark = NOTE if finding.what == "loss" else BAD
+    keys = f"; keys: {', '.join(finding.keys)}" if finding.keys else ""
+    more = " …" if finding.rows > len(finding.keys) else ""
+    place = f"{table}.{finding.column}" if "," not in finding.column else f"{table} ({finding.column})"
+    said = f" {place}: {counted(finding.rows, 'row')} {_WHAT[finding.what]}: {finding.reason}{keys}{more}"
+    print_line(console, mark, said)
+
+
+def _show_rest(report: Report, console: Console) -> None:
+    for names, words in (
+        (report.kept, "kept, with each side's own rows"),
+        (report.excluded, "excluded"),
+        (report.only_in_postgres, "only in Postgres, and left alone"),
+    ):
+        if names:
+            rest = f" and {counted(len(names) - _NAMES, 'other')}" if len(names) > _NAMES else ""
+            print_line(console, NOTE, f" {words}: {', '.join(names[:_NAMES])}{rest}")
+    for name in report.virtual:
+        said = f" virtual table {name}: not mirrored; build what searches it anew in Postgres, out of the tables there"
+        print_line(console, NOTE, said)
+
+
+def _show_problem(problem: Problem, console: Console) -> None:
+    place = ".".join(part for part in (problem.table, problem.column) if part)
+    print_line(console, _MARKS[problem.level], f" {place}: {problem.detail}" if place else f" {problem.detail}")
+    if problem.next_step:
+        print_line(console, f"  next: {problem.next_step}", style="yellow")
+
+
+def _show_next(report: Report, console: Console, options: str, *, adopted: bool) -> None:
+    if not report.can_be_adopted:
+        left = sum(problem.level != "note" for problem in report.problems)
+        print_line(console, f"Not adopted: {counted(left, 'thing')} to see to first; nothing was changed.")
+    elif adopted:
+        up = command("up", report.source, options)
+        print_line(console, f"Adopted. Next: `{up}` copies it into these tables, and follows every commit.")
+    else:
+        adopt = command("adopt", report.source, options)
+        print_line(
+            console, f"It can be adopted; nothing was changed (--dry-run). Next: `{adopt}`, with the same options."
+        )

@@ -1,0 +1,60 @@
+"""Which program's tables these are, and what was decided of a source."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from mirror.adoption.presets import PRESETS, are_checkpoints, find_presets, named
+from mirror.core.rules import OMIT
+from mirror.postgres.adopted.decisions import Decisions
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
+def test_each_is_found_on_either_side(preset: object) -> None:
+    marks = preset.marks  # type: ignore[attr-defined]
+    assert find_presets(marks, ()) == find_presets((), [name.upper() for name in marks]) == [preset]
+
+
+def test_all_marks_are_needed_on_one_side() -> None:
+    assert find_presets(["schema_migrations", "t"], ["ar_internal_metadata"]) == []
+    assert [each.name for each in find_presets(["django_migrations", "alembic_version"], [])] == ["django", "alembic"]
+    assert named("django") == PRESETS[0] and named("none") is None
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
+def test_what_is_compared_is_kept(preset: object) -> None:
+    decisions = Decisions(kept=preset.kept)  # type: ignore[attr-defined]
+    for mark in preset.marks:  # type: ignore[attr-defined]
+        assert decisions.left_out(mark) == "kept"
+
+
+def test_checkpoints_of_langgraph_are_another_model() -> None:
+    assert are_checkpoints({"checkpoints", "writes"}, {"checkpoints", "checkpoint_blobs", "checkpoint_writes"})
+    assert not are_checkpoints({"checkpoints"}, {"checkpoints"})
+
+
+def test_decisions_are_read_as_they_were_written() -> None:
+    decisions = Decisions(
+        schema="app",
+        preset="django",
+        excluded=("a*",),
+        tables={"u": "v"},
+        columns={"t": {"a": "b"}},
+        dropped={"t": ("x", "y")},
+        computed={"t": ("z",)},
+        units={"t": {"at": "ms"}},
+        only={"t": {"id": "hex"}},
+        keys={"t": None, "u": ("id",)},
+        real_digits=15,
+    )
+    assert msgspec.json.decode(msgspec.json.encode(decisions), type=Decisions) == decisions
+    assert msgspec.json.decode(b'{"later": 1}', type=Decisions) == Decisions()
+    assert decisions.rules.columns == {"t.x": OMIT, "t.y": OMIT, "t.z": OMIT}
+
+
+def test_names_in_any_letters() -> None:
+    decisions = Decisions(excluded=("Cache_?",), tables={"Users": "auth_user"}, units={"T": {"At": "ms"}})
+    assert decisions.left_out("cache_1") == "excluded" and decisions.left_out("cache_12") == ""
+    assert decisions.target_of("users") == "auth_user" and decisions.unit_of("t", "at") == "ms"
+    assert decisions.unit_of("t", "other") == decisions.only_of("t", "at") == decisions.target_column("t", "at") == ""
