@@ -25,11 +25,11 @@ class Rules:
     """By ``table.column``: a type, or :data:`OMIT`."""
     tables: Mapping[str, str] = field(default_factory=lambda: _NONE)
     """By the name of a virtual table: :data:`ROWS`."""
-    excluded: tuple[str, ...] = ()
-    """Names of tables that are not mirrored, as patterns of the shell (``django_*``)."""
     inherited: Mapping[str, str] = field(default_factory=lambda: _NONE)
     """Columns (``table.column``) without a rule that have, or may have, the values of one that was left out, each with
     the name of the rule for that one: they are left out as well. See :mod:`mirror.core.inherited`."""
+    excluded: tuple[str, ...] = ()
+    """Names of tables that are not mirrored, as patterns of the shell (``django_*``)."""
 
     def __bool__(self) -> bool:
         return bool(self.columns or self.tables or self.excluded)

@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import LiteralString, cast
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
@@ -41,7 +40,7 @@ def type_sql(pg_type: str) -> SQL:
         return known
     if not _TYPE_NAME.fullmatch(pg_type):
         raise ValueError(f"not the name of a type: {pg_type}")
-    return SQL(cast("LiteralString", pg_type))  # of an adopted table, as the catalog gives it
+    return SQL(pg_type)  # of an adopted table, as the catalog gives it
 
 
 def table_sql(target: Target) -> Identifier:

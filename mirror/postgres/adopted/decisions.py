@@ -73,7 +73,7 @@ class Decisions:
         """The rules by which the source's schema is read: without the columns that are dropped or computed."""
         named = (each.items() for each in (self.dropped, self.computed))
         names = (f"{table}.{column}" for each in named for table, columns in each for column in columns)
-        return Rules(dict.fromkeys(names, OMIT))
+        return Rules(dict.fromkeys(names, OMIT), excluded=(*self.excluded, *self.kept))
 
     def target_of(self, table: str) -> str:
         """The name that was given for a table in Postgres; empty: none was."""
