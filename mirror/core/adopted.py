@@ -12,30 +12,42 @@ Kinds, and what SQLite's values may be (all others are rejects; NULL is NULL):
 kind        values
 =========== ====================================================================================================
 timestamptz text ``YYYY-MM-DD[ T]HH:MM[:SS[.f{1,9}]][Z|±HH[:]MM]`` or ``YYYY-MM-DD``, without an offset in
-            :attr:`Form.zone`; integers and reals since 1970 in :attr:`Form.unit`. Years 1 to 9999
-timestamp   the same; with an offset it is converted to :attr:`Form.zone` and shown as the clock there
-date        ``YYYY-MM-DD``; what a timestamp takes, only at midnight in :attr:`Form.zone`
-time        ``HH:MM[:SS[.f{1,9}]]``, up to 23:59:59.999999
-interval    by :attr:`Form.unit`: integers of microseconds; ``datetime``: text of a time, less 1970-01-01; ``clock``:
-            ``[-][D day[s], ]H:MM:SS[.f]``; ``iso``: ISO 8601 durations of days and time
-uuid        32 hex digits, 36 with dashes, any case, ``urn:uuid:`` before it; blobs of 16 bytes
-boolean     0 and 1, also as reals; the texts t, f, true, false
-jsonb, json text and blobs in UTF-8 that are JSON (RFC 8259); numbers that are finite
-numeric     integers; reals by their shortest decimal; decimal texts (``-12.50``, ``1e3``)
-int2 …      integers in range; reals without a fraction; decimal texts of integers without spaces
-float4, 8   reals and integers that are exact as a double; float4: reals that are not are rounded, which is a loss
+            :attr:`Form.zone`; offsets below 24 hours; integers and reals since 1970 in :attr:`Form.unit`. Years 1 to
+            9999, after rounding and, of what is converted, in UTC
+timestamp   the same; what has an offset or is a number is converted to :attr:`Form.zone` and shown as the clock there;
+            what has none is the clock as it is written, also one that the zone never shows
+date        ``YYYY-MM-DD``; what a timestamp takes, only where that is midnight exactly, without rounding
+time        ``HH:MM[:SS[.f{1,9}]]``, up to 23:59:59.999999, also after rounding
+interval    by :attr:`Form.unit`: ``s``, ``ms``, ``us``: integers and reals of these; ``datetime``: text of a time
+            without an offset, less 1970-01-01; ``clock``: ``[-][D day[s], ]H:MM:SS[.f]``, H to 23, with days the sign
+            is that of the days alone, as Python writes a timedelta; ``iso``: ``[-]P[nD][T[nH][nM][n[.f]S]]``. At most
+            999999999 days
+uuid        32 hex digits, 36 with dashes, before either ``urn:uuid:``, all in any case; blobs of 16 bytes
+boolean     0 and 1, also as reals; the texts t, f, true, false, in lower case
+jsonb, json text and blobs in UTF-8 that are JSON (RFC 8259), nested at most 500 deep, without lone surrogates; numbers
+            that are finite. jsonb: no ``\\u0000``, and numbers as numeric holds them
+numeric     integers; reals by their shortest decimal; decimal texts ``-?D[.D][(e|E)[±]D]`` (``-12.50``, ``1e3``):
+            at most 131072 digits before the point and 16383 after it, as they are written and moved by the exponent
+int2 …      integers in range; reals without a fraction; texts ``-?D`` in range
+float4, 8   reals and integers that are exact as a double; float4: what it has not is rounded, which is a loss
 text        text; numbers never
 varchar     text of at most :attr:`Form.length` characters, as Postgres counts them; char, citext likewise
-bytea       blobs; text, as its bytes in UTF-8
+bytea       blobs; text, as its bytes in UTF-8, also with NUL
 enum        text that is exactly one of :attr:`Form.labels`
-inet, cidr  text of an address or a network, IPv4 or IPv6; of a cidr no bits right of the mask
-array       text of a JSON array, of what :attr:`Form.element` takes; nested only if rectangular, nothing for elements
-            of JSON
+inet, cidr  text of an address or a network (``/n``), IPv4 in four decimal numbers or IPv6 without a scope; of a cidr no
+            bits right of the mask
+array       text of a JSON array, of what :attr:`Form.element` takes; true and false only where that is boolean; numbers
+            of elements of numeric by their text, in others as integers or doubles; nested at most 6 deep, only if
+            rectangular and without empty ones; where elements are JSON, only null
 =========== ====================================================================================================
 
+Integers in texts and offsets, and digits anywhere, are ASCII; nothing has spaces around it but JSON.
+
 A loss is a value that is taken and not given back: a fraction rounded half to even to :attr:`Form.digits` or
-:attr:`Form.scale` places, an offset that is not kept (timestamp), a wall clock that occurs twice in the zone (the first
-is taken) — one that never occurs is a reject —, a double that a float4 rounds, spaces at the end of char.
+:attr:`Form.scale` places (of a real that is a time only where the double nearest to the result is another), an offset
+that is not the zone's at that time (timestamp, date), a wall clock that occurs twice in the zone (of timestamptz: the
+first is taken; of timestamp and date: a number or a text with an offset that is the second) — one that never occurs is
+a reject of timestamptz —, a number that a float4 rounds, spaces at the end of char, ``''`` and zero dates that are NULL.
 """
 
 from __future__ import annotations
@@ -79,15 +91,16 @@ class Form:
     element: Form | None = None
     """Of an array."""
     empty_is_null: bool = False
-    """Whether the texts ``''`` and, in times, ``0000-00-00…`` are NULL; otherwise they are rejects where the kind
-    does not take them."""
+    """Whether the text ``''`` is NULL, and of timestamptz, timestamp and date texts of their grammar with the date
+    0000-00-00; otherwise they are rejects where the kind does not take them."""
     real_digits: int = 17
     """To so many significant digits a real is rounded before it becomes numeric: 15 is what programs show that do not
     trust more; rounding that changes it is no loss then, because the program shows that number."""
     only: str = ""
-    """Of a key: values of this form alone are taken, so that two of SQLite's keys never become one row. By kind:
-    uuid ``hex``, ``dashed`` (both in lower case) or ``blob``; times and intervals, numbers, JSON the form that
-    :func:`mirror.postgres.adopted.codecs.form_of` calls it. Empty: any."""
+    """Of a key: values of this form alone are taken, and none with a loss or rounded by :attr:`real_digits`, so that
+    two of SQLite's keys never become one row. By kind: uuid ``hex``, ``dashed`` (both in lower case) or ``blob``;
+    times and intervals, numbers, JSON the form that :func:`mirror.postgres.adopted.codecs.form_of` calls it. Empty:
+    any."""
 
     @property
     def codec(self) -> str:
