@@ -39,7 +39,7 @@ CREATE TABLE app.everything (
     FOREIGN KEY (parent, name) REFERENCES app.parent (id, code)
 );
 CREATE UNIQUE INDEX lower_name ON app.everything (lower(name));
-CREATE UNIQUE INDEX some ON app.everything (b) WHERE a > 0;
+CREATE UNIQUE INDEX partial ON app.everything (b) WHERE a > 0;
 CREATE TABLE app.parts (id int, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
 CREATE TABLE app.parts_1 PARTITION OF app.parts FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 CREATE VIEW app.seen AS SELECT 1;
