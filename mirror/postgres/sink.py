@@ -333,7 +333,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
         """
         with self._transaction("apply a batch"):
             lsn = batch.position.lsn
-            editor, rejects, moved = self._editor(), self._rejects, list[Moved]()
+            editor, rejects, moved = self._editor(look=bool(batch.schema_changes)), self._rejects, list[Moved]()
             kind = CarefulTransaction if careful else Transaction
             transaction = kind(self._conn, self._source_id, lsn, rejects, self._planners, refuse=editor.refuse)
             if batch.schema_changes or widen:
@@ -365,7 +365,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
 
     def types_of_made(self, batch: Batch, names: Collection[str]) -> dict[tuple[str, str], ColumnType]:
         """See :func:`mirror.postgres.created.types_of_made`."""
-        return types_of_made(self._editor(), batch, names) if self._agent is None else {}
+        return types_of_made(self._editor(), batch, names) if self._agent is None and self.adoption is None else {}
 
     def _new_dimensions(self, seen: set[tuple[str, str, int]]) -> list[Queued]:
         """The statements that save dimensions of vectors that were not seen before."""
@@ -408,8 +408,13 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _editor(self, profile: str | None = None, agent: str | None = None) -> SchemaEditor:
-        """An editor of the tables as they are; or, for another profile and agent, of no tables yet."""
+    def _editor(self, profile: str | None = None, agent: str | None = None, *, look: bool = True) -> SchemaEditor:
+        """An editor of the tables as they are; or, for another profile and agent, of no tables yet.
+
+        ``look``: an application's tables may have changed since they were looked at.
+        """
+        if look and self.adoption is not None:
+            self.adoption.look()
         if profile is None:
             profile, agent, targets = self._profile or "generic", self._agent, dict(self._targets)
         else:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tests.support.commands import CommandLine
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
-from tests.support.waiting import until
 
 #: What the application's migrations make on each side.
 IN_SQLITE = (
@@ -75,12 +74,18 @@ def test_into_the_applications_tables(
     mirror.start()
     mirror.check()
     assert mirror.status()["refusals"] == []
-    found = app.execute("SELECT id::text, name, price, made::text, tags, kind::text, sold, worth FROM product ORDER BY 1").fetchall()
+    found = app.execute(
+        "SELECT id::text, name, price, made::text, tags, kind::text, sold, worth FROM product ORDER BY 1"
+    ).fetchall()
     assert [str(value) for value in found[0]] == [
         "01234567-89ab-cdef-0123-456789abcdef", "a", "1.50", "2026-01-02 03:04:05.678901+00", "{'a': [1, 2.5]}", "book",
         "True", "3.00",
     ]  # fmt: skip
-    assert app.execute("SELECT name FROM category ORDER BY id").fetchall() == [("things",), ("small things",), ("orphan",)]
+    assert app.execute("SELECT name FROM category ORDER BY id").fetchall() == [
+        ("things",),
+        ("small things",),
+        ("orphan",),
+    ]
     assert app.execute("SELECT count(*) FROM visit").fetchone() == (3,), "no trigger has fired"
     # Two rows exchange a unique value, one is deleted to which another refers, and one changes its key.
     writer.run(
@@ -101,3 +106,124 @@ def test_into_the_applications_tables(
     mirror.check()
     assert app.execute("SELECT id, name FROM category ORDER BY 1").fetchall() == [(2, "small things"), (3, "orphan")]
     assert app.execute("SELECT count(*) FROM visit").fetchone() == (2,)
+
+
+def constraints(app: psycopg.Connection[Any]) -> list[str]:
+    found = app.execute(
+        "SELECT conrelid::regclass || ': ' || pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE contype = 'f' AND connamespace = 'public'::regnamespace ORDER BY 1"
+    )
+    return [name for (name,) in found]
+
+
+def test_as_the_owner_of_the_tables_who_is_no_superuser(
+    folder: Path,
+    app: psycopg.Connection[Any],
+    database: Path,
+    writer: Writer,
+    make_mirror: Callable[..., MirrorProcess],
+) -> None:
+    """Foreign keys and triggers are set aside, and are there again when the source is removed."""
+    owner = f"{app.info.dbname}_owner"
+    for table in ("category", "product", "visit"):
+        app.execute(f"DROP TABLE IF EXISTS {table} CASCADE".encode())
+    app.execute("DROP FUNCTION counts; DROP TYPE kind")
+    app.execute(f"CREATE ROLE {owner} LOGIN; GRANT CREATE ON DATABASE {app.info.dbname} TO {owner}".encode())
+    app.execute(f"ALTER SCHEMA public OWNER TO {owner}; SET ROLE {owner}".encode())
+    app.execute(IN_POSTGRES)
+    before = constraints(app)
+    cli = CommandLine(folder, make_conninfo(app.info.dsn, user=owner))
+    writer.run(*IN_SQLITE, *ROWS)
+    adopt(cli, database)
+    mirror = make_mirror(database)
+    mirror.its_dsn = str(cli.dsn)
+    mirror.start()
+    mirror.check()
+    assert constraints(app) == []
+    writer.run("DELETE FROM category WHERE id = 1", "UPDATE product SET price = 9")
+    mirror.check()
+    assert app.execute("SELECT id FROM category ORDER BY 1").fetchall() == [(2,), (3,)], "nothing cascades"
+    assert app.execute("SELECT count(*) FROM visit").fetchone() == (3,)
+    mirror.stop()
+    done = cli.run("remove", database, "--drop-tables", "--yes", "--state-dir", mirror.state_dir)
+    assert done.code == 0, done.err
+    assert [each.removesuffix(" NOT VALID") for each in constraints(app)] == before
+    assert app.execute("SELECT count(*) FROM product").fetchone() == (2,), "the tables are not the mirror's to drop"
+    app.execute("UPDATE product SET price = 8")
+    assert app.execute("SELECT count(*) FROM visit").fetchone() == (5,), "the trigger is on again"
+    assert app.execute(
+        "SELECT count(*) FROM pg_attribute WHERE attname = '_rowid' AND NOT attisdropped"
+    ).fetchone() == (0,)
+
+
+def test_rows_that_break_a_constraint_are_rejects(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """In a first copy, into tables with and without rows, in a batch and in a large one; they heal by themselves."""
+    writer.run(*IN_SQLITE, *ROWS)
+    writer.run(
+        "INSERT INTO product SELECT 'f' || substr(id, 1, 31), 'neg', -1, made, tags, kind, category_id, sold, worth FROM product"
+    )
+    adopt(cli, database)
+    mirror.start()
+    mirror.check()
+    assert mirror.status()["rejects"] == 2
+    writer.run("UPDATE product SET price = -5 WHERE name = 'a'", "UPDATE product SET made = 'now' WHERE name = 'b'")
+    mirror.check()
+    assert mirror.status()["rejects"] == 4 and app.execute("SELECT count(*) FROM product").fetchone() == (0,)
+    writer.run("UPDATE product SET price = 5, made = '2026-01-02 03:04:05'")
+    mirror.check()
+    assert mirror.status()["rejects"] == 0 and app.execute("SELECT count(*) FROM product").fetchone() == (4,)
+    many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)"
+    writer.run(
+        f"INSERT INTO product {many} SELECT printf('%032x', i), 'n', i % 100 - 1, '2026-01-02 03:04:05', '{{}}', 'book', 1, 0,"
+        " NULL FROM n"
+    )
+    mirror.check()
+    assert mirror.status()["rejects"] == 30
+
+
+@pytest.mark.parametrize("seam", ["load:table", "load:before-commit", "load:after-commit", "apply:before-commit"])
+def test_killed_and_started_again(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess, seam: str
+) -> None:
+    writer.run(*IN_SQLITE, *ROWS)
+    adopt(cli, database)
+    mirror.start(kill_at=seam, wait=False)
+    if seam.startswith("apply"):
+        mirror.settle()
+        writer.run("UPDATE category SET name = name || '!'")
+    mirror.wait_killed()
+    writer.run("UPDATE product SET price = price + 1", "INSERT INTO visit VALUES ('2026-02-02 00:00:00', 'late')")
+    mirror.start()
+    mirror.check()
+    assert app.execute("SELECT count(*) FROM visit").fetchone() == (4,)
+
+
+def test_a_migration_on_both_sides(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """What SQLite has first is refused until Postgres has it; the rows of others go on."""
+    writer.run(*IN_SQLITE, *ROWS)
+    adopt(cli, database)
+    mirror.start()
+    mirror.check()
+    writer.run("ALTER TABLE product ADD COLUMN weight INTEGER", "UPDATE product SET weight = 3")
+    refused = mirror.status_when(lambda status: bool(status["refusals"]))["refusals"]
+    assert [each["table"] for each in refused] == ["product"] and "no column weight" in refused[0]["reason"]
+    writer.run("UPDATE category SET name = 'goes on' WHERE id = 3")
+    app.execute("ALTER TABLE product ADD COLUMN weight integer")
+    mirror.status_when(lambda status: not status["refusals"])
+    mirror.check()
+    assert app.execute("SELECT sum(weight) FROM product").fetchone() == (6,)
+    # As Django changes a table: made anew under another name, filled, and renamed.
+    writer.transaction(
+        "CREATE TABLE new__visit(at DATETIME NOT NULL, page TEXT, n INTEGER)",
+        "INSERT INTO new__visit SELECT at, page, 7 FROM visit",
+        "DROP TABLE visit",
+        "ALTER TABLE new__visit RENAME TO visit",
+    )
+    app.execute("ALTER TABLE visit ADD COLUMN n integer")
+    mirror.status_when(lambda status: not status["refusals"])
+    mirror.check()
+    assert app.execute("SELECT sum(n) FROM visit").fetchone() == (21,)
