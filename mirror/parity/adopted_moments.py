@@ -43,7 +43,7 @@ def zone_of(name: str) -> tzinfo | None:
         return None
     try:
         return ZoneInfo(name)
-    except (KeyError, OSError) as error:
+    except (KeyError, ValueError, OSError) as error:  # also of a name that is none
         raise ValueError(f"unknown time zone {name}") from error
 
 
