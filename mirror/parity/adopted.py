@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import get_args
+from typing import cast, get_args
 
 from mirror.core.adopted import Form, Kind, form_of_codec, is_adopted
 from mirror.parity import adopted_json, adopted_numbers, adopted_times, adopted_values
@@ -106,9 +106,9 @@ def _column(decode: Decode, values: Sequence[Cell]) -> tuple[list[Cell], dict[in
     except Misfit:
         found = [_one(decode, value) for value in values]
         outside = [at for at, cell in enumerate(found) if isinstance(cell, Unfit)]
-    losses: dict[int, str] = {}
-    if Lossy in set(map(type, found)):
-        losses = {at: cell.lost for at, cell in enumerate(found) if isinstance(cell, Lossy)}
+    losses = {at: cell.lost for at, cell in enumerate(found) if type(cell) is Lossy}
+    if not losses:
+        return cast("list[Cell]", found), losses, outside
     return [cell.cell if isinstance(cell, Lossy) else cell for cell in found], losses, outside
 
 

@@ -19,6 +19,8 @@ import math
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+import msgspec
+
 from mirror.core.adopted import Form
 from mirror.parity.adopted_numbers import in_numeric
 from mirror.parity.adopted_terms import Decode, Lossy, Misfit, lossy
@@ -31,19 +33,22 @@ def _refuse(_: str) -> NoReturn:
 
 def _number(text: str) -> str:
     """A number in a document: with a NUL before it, which no text in jsonb has."""
+    if len(text) < _SHORT and "e" not in text and "E" not in text and text[0] != "-":
+        return f"\0{text}"  # most are as jsonb keeps them
     number = format(in_numeric(text), "f")
     return "\0" + (number[1:] if number[0] == "-" and not number.strip("-0.") else number)
 
 
 _DOCUMENT = json.JSONDecoder(parse_constant=_refuse, parse_int=_number, parse_float=_number)
-_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+#: Fewer digits than any limit of numeric.
+_SHORT = 1000
 _VALUES = json.JSONDecoder(parse_constant=_refuse)
 _TEXTS = json.JSONDecoder(parse_constant=_refuse, parse_int=float, parse_float=float)
 
 
 def document(text: str) -> str:
     """The canonical text of a document; raises ``ValueError``, ``RecursionError``, :class:`Misfit` for a number."""
-    return _ENCODER.encode(_DOCUMENT.decode(text))
+    return msgspec.json.encode(_DOCUMENT.decode(text), order="sorted").decode()
 
 
 def decoder(form: Form) -> Decode:
@@ -56,10 +61,9 @@ def _jsonb(value: Cell) -> Cell:
     text = _text_of(value)
     try:
         found = document(text)
-        found.encode()  # a surrogate that stands alone is no text
         if "\\u0000" in text and any("\0" in part for part in _texts(_TEXTS.decode(text))):
             raise Misfit("a text with NUL")
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of a surrogate that stands alone
         raise Misfit("no JSON") from error
     return found
 

@@ -93,8 +93,15 @@ def _numeric(form: Form) -> Decode:
     least = None if scale is None else Decimal(1).scaleb(-scale)
     most = None if form.precision is None else Decimal(1).scaleb(form.precision - (scale or 0))
     word = "" if scale is None else places(scale)
+    short = None
+    if scale is not None and form.real_digits >= 17 and form.precision is not None and 0 < scale < form.precision <= 17:
+        short = re.compile(rf"-?[0-9]{{1,{form.precision - scale}}}[.][0-9]{{1,{scale}}}")
 
     def decode(value: Cell) -> Cell | Lossy:
+        if short is not None and isinstance(value, float) and (match := short.fullmatch(repr(value))):
+            # Most reals need no arithmetic: digits that all have their place.
+            text = match[0].removesuffix(".0")
+            return "0" if text == "-0" else text
         number = _decimal(value, form.real_digits)
         found = number
         if least is not None and number.as_tuple().exponent < -scale:  # type: ignore[operator]
