@@ -42,6 +42,8 @@ def render(report: ParityReport, console: Console) -> None:
             print_prose(console, f"  {table.table}: {counts}")
         if table.reason:
             print_prose(console, f"  {table.table}: {table.reason}")
+        for column in filter(None, (column.said for column in table.columns)):
+            print_prose(console, f"  {table.table}: {column}")
     for table in report.tables:
         _print_rows(table, console)
     if report.planned is not None:

@@ -34,9 +34,10 @@ from mirror.core.errors import MirrorError, SourceError, recover
 from mirror.core.positions import Lsn
 from mirror.core.virtual import VirtualTable, left_out
 from mirror.core.words import one_line
+from mirror.parity.adopted import canonical_key, decoded, out_of_order, unknown_forms
 from mirror.parity.digests import Choice, digest_of
 from mirror.parity.gate import Gate
-from mirror.parity.plan import Mapping, Plan, key_of, make_plan, obstacle, unreadable
+from mirror.parity.plan import Mapping, Plan, computed, key_of, make_plan, obstacle, unreadable
 from mirror.parity.report import ParityReport, Status, TableReport, verdict_of
 from mirror.parity.server import server_of
 from mirror.parity.source import Slice, Source
@@ -295,7 +296,7 @@ class _Run:
         if shape is None or job.mapping is None:
             return
         reading.obstacle = obstacle(job.mapping, shape)
-        reading.unreadable = unreadable(job.mapping, shape)
+        reading.unreadable = unreadable(job.mapping, shape) or unknown_forms(job.mapping.columns)
         if reading.obstacle or reading.unreadable:
             return
         bytewise_text = source.encoding == "UTF-8" and self._target.utf8
@@ -311,11 +312,15 @@ class _Run:
             place = reading.place = self._place(source, job.place, plan)
             reading.slice = source.read(plan, place.after, deadline, place.rows)
             notes = ["only a sample of its rows was compared"] if place.rows is not None else []
+        elif plan.adopted:
+            reading.slice = source.read_together(plan)
         else:
             reading.digests, reading.source_rows = source.read_whole(plan)
         omitted = job.mapping.omitted
         if left := [name for name in shape.left_out if name not in omitted]:
             notes.append(f"not compared, because only the program can compute it: {', '.join(left)}")
+        if by_postgres := computed(job.mapping, shape):
+            notes.append(f"not compared, because Postgres computes it: {', '.join(by_postgres)}")
         if omitted:
             notes.append(f"left out by a rule in mirror.json: {', '.join(omitted)}")
         job.note = "; ".join(notes)
@@ -332,8 +337,11 @@ class _Run:
             return place
         for ranges in reversed(range(place.ranges)):
             key = source.random_key(plan)
-            if key is not None and plan.fits(key):  # else Postgres cannot read from after it
-                return _Place(key, key, -(-sample // min(SAMPLE_RANGES, sample)), ranges)
+            if key is None:
+                continue
+            held = canonical_key(plan, key)
+            if plan.fits(held):  # else Postgres cannot read from after it
+                return _Place(key, held, -(-sample // min(SAMPLE_RANGES, sample)), ranges)
         return place
 
     def _settle(self, reading: _Reading, mapping: Mapping | None, lsn: Lsn) -> None:
@@ -368,11 +376,12 @@ class _Run:
                 job.tally.add_rejects(reading.null_keys, self._rejected(job))
                 if job.place is None:
                     job.tally.add_extra(self._target.null_keys(reading.plan))
-                if reading.slice is None:
+                if not reading.plan.order:
                     self._compare_whole(reading)
                     job.tally.at(lsn)
-                    job.finish()
+                    self._finish(job, reading.plan)
                 else:
+                    assert reading.slice is not None
                     self._compare_slice(reading, reading.slice, lsn)
         except psycopg.Error as error:
             if self._target.gone:
@@ -386,27 +395,40 @@ class _Run:
     def _compare_whole(self, reading: _Reading) -> None:
         job, plan = reading.job, reading.plan
         assert plan is not None
-        assert reading.digests is not None
         theirs = self._target.rows(plan, Range(None, None))
+        if reading.slice is not None:
+            found = decoded(plan.row_columns, reading.slice.rows)
+            job.tally.losses += found.losses
+            job.tally.add_together(plan, found.rows, theirs, self._rejected(job), reading.slice.rows)
+            return
+        assert reading.digests is not None
         job.tally.add_whole(plan, reading.digests, reading.source_rows, theirs, self._rejected(job))
 
     def _compare_slice(self, reading: _Reading, slice_: Slice, lsn: Lsn) -> None:
         job, plan, place = reading.job, reading.plan, reading.place
         assert plan is not None
         if place.rows == 0:  # the sample is complete
-            job.finish()
+            self._finish(job, plan)
             return
-        large = slice_.large
-        upper = None if slice_.exhausted else _last_that_fits(plan, slice_.rows) or place.lower
+        large, rows = slice_.large, slice_.rows
+        if plan.adopted:
+            found = decoded(plan.row_columns, rows)
+            if out_of_order(plan, rows, found.rows):
+                job.whole = "a key has another order in Postgres"
+                job.start_over(job.mapping)
+                return
+            rows = found.rows
+            job.tally.losses += found.losses
+        upper = None if slice_.exhausted else _last_that_fits(plan, rows) or place.lower
         if slice_.exhausted or upper != place.lower:
-            self._compare_range(job, plan, slice_.rows, Range(place.lower, upper), large=large)
+            self._compare_range(job, plan, rows, Range(place.lower, upper), slice_.rows, large=large)
         else:  # no key of the slice can be in Postgres
-            job.tally.add_slice(plan, slice_.rows, (), self._rejected(job))
+            job.tally.add_slice(plan, rows, (), self._rejected(job), slice_.rows)
         job.tally.at(lsn)
         if slice_.exhausted:
             job.place = replace(place, rows=0)
             if not place.ranges:
-                job.finish()
+                self._finish(job, plan)
             return
         after = key_of(slice_.rows[-1], plan.key_positions)
         left = None if place.rows is None else place.rows - len(slice_.rows)
@@ -416,16 +438,23 @@ class _Run:
             job.whole = "the key holds NULL"
             job.start_over(job.mapping)
 
-    def _compare_range(self, job: _Job, plan: Plan, rows: list[Cells], wanted: Range, *, large: bool) -> None:
+    def _finish(self, job: _Job, plan: Plan) -> None:
+        job.finish()
+        if plan.adopted and job.report is not None:
+            job.report = replace(job.report, columns=job.tally.columns(plan))
+
+    def _compare_range(
+        self, job: _Job, plan: Plan, rows: list[Cells], wanted: Range, read: list[Cells], *, large: bool
+    ) -> None:
         started = time.perf_counter()
-        by_digest = large or self._choice.by_digest()
+        by_digest = not plan.adopted and (large or self._choice.by_digest())
         mine = digest_of(plan.row_columns, rows) if by_digest else None
         if mine is not None and mine == self._target.digest(plan, wanted):
             job.tally.add_equal(rows)
         else:
             theirs = self._target.rows(plan, wanted, 1 if large else FETCH_ROWS)
-            job.tally.add_slice(plan, rows, theirs, self._rejected(job))
-        if not large:
+            job.tally.add_slice(plan, rows, theirs, self._rejected(job), read)
+        if not large and not plan.adopted:
             self._choice.took(len(rows), time.perf_counter() - started, by_digest=by_digest)
 
     def _rejected(self, job: _Job) -> Callable[[Collection[str]], set[str]]:

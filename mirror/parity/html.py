@@ -33,6 +33,8 @@ _WORDS = {
     "missing in Postgres": "only SQLite has the row",
     "only in Postgres": "SQLite has no such row: another program has written it, or it was not deleted there",
     "different": "both have the row, with other values",
+    "declared loss": "a value that the application's own column takes, and does not give back as SQLite has it:"
+    " the adoption has said so",
     "rejected": "a row that Postgres cannot hold; it is kept whole in the table mirror.rejects (mirror rejects list)",
     "position": "the commits at which the table was compared, as generation:frame of SQLite's write-ahead log:"
     " later commits have larger ones",
@@ -108,9 +110,8 @@ def _tables(report: ParityReport) -> str:
         places = dict.fromkeys(str(lsn) for lsn in (table.first_lsn, table.last_lsn) if lsn is not None)
         cells += f'<td class="number">{table.seconds:.2f}</td><td class="line">{" – ".join(places)}</td>'
         cells += f'<td class="line code">{table.digest}</td>'
-        reason = (
-            f'<tr><td></td><td colspan="{7 + len(counts)}">{escape(table.reason)}</td></tr>' if table.reason else ""
-        )
+        said_ = filter(None, (table.reason, *(column.said for column in table.columns)))
+        reason = "".join(f'<tr><td></td><td colspan="{7 + len(counts)}">{escape(each)}</td></tr>' for each in said_)
         rows.append(
             f'<tr class="{_CLASSES[table.status]}"><td class="key">{escape(table.table)}</td>'
             f'<td class="mark line">{table.status}</td><td>{_bar(table)}</td>{cells}</tr>{reason}'

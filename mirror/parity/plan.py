@@ -15,6 +15,10 @@ text             the column in byte order; folded first for NOCASE and RTRIM
 jsonb            rank of the storage class, number, bytes of the text, blob
 ================ =====================================================================
 
+A column of an application's own table (see :mod:`mirror.parity.adopted`) has such an order where its values have that
+of SQLite's: integers, text in byte order, bytes, and uuids that SQLite has in one form. If a key has another form after
+all, the table is read as a whole.
+
 Where no such expression exists (text of a UTF-16 database, other collations, mixed directions) the
 table is read as a whole, with the reason in :attr:`Plan.unordered`.
 """
@@ -26,6 +30,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import LiteralString, NamedTuple
 
+from mirror.core.adopted import form_of_codec, is_adopted
 from mirror.parity.values import Cell, Cells
 
 #: The types that a mirrored column may have.
@@ -47,6 +52,7 @@ _BOUND_TYPES: dict[str, LiteralString] = {
     "numeric": "numeric",
     "boolean": "bool",
     "bytea": "bytea",
+    "uuid": "uuid",
 }
 
 _JSONB_ORDER: tuple[tuple[LiteralString, LiteralString], ...] = (
@@ -133,6 +139,10 @@ class Shape:
     """The INTEGER PRIMARY KEY column."""
     left_out: tuple[str, ...] = ()
     """Virtual generated columns that only the source's program can compute."""
+    generated: tuple[str, ...] = ()
+    """All other generated columns."""
+    unique: tuple[tuple[SourceKey, ...], ...] = ()
+    """The columns of each unique index of whole columns and all rows, the primary key's too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +162,7 @@ class KeyColumn:
             case float():
                 return self.pg_type in ("double precision", "numeric", "jsonb")
             case str():
-                return self.pg_type == "jsonb" or (self.pg_type == "text" and "\0" not in value)
+                return self.pg_type in ("jsonb", "uuid") or (self.pg_type == "text" and "\0" not in value)
             case bytes():
                 return self.pg_type in ("bytea", "jsonb")
             case _:
@@ -223,6 +233,11 @@ class Plan:
         return self.mapping.columns
 
     @property
+    def adopted(self) -> bool:
+        """Whether the table is an application's own: canonical values are compared (:mod:`mirror.parity.adopted`)."""
+        return any(is_adopted(column.codec) for column in self.mapping.columns)
+
+    @property
     def skips_null_keys(self) -> bool:
         """Whether rows with NULL in their key are not read: among several agents' rows they are always rejected."""
         return self.mapping.agent is not None and self.mapping.key is not None
@@ -242,10 +257,18 @@ class Plan:
         return all(column.fits(value) for column, value in zip(self.order, key, strict=True))
 
 
+def computed(mapping: Mapping, shape: Shape) -> tuple[str, ...]:
+    """Generated columns that an application's own table has, too: Postgres computes them, and nothing is written."""
+    mirrored = {column.source for column in mapping.columns}
+    adopted = any(is_adopted(column.codec) for column in mapping.columns)
+    return tuple(name for name in shape.generated if adopted and name not in mirrored)
+
+
 def obstacle(mapping: Mapping, shape: Shape) -> str:
     """Why the source's table is not what the mirror stores; empty when it is."""
     mirrored = tuple(column.source for column in mapping.columns)
-    wanted = tuple(name for name in shape.columns if name not in mapping.omitted)
+    skipped = {*mapping.omitted, *computed(mapping, shape)}
+    wanted = tuple(name for name in shape.columns if name not in skipped)
     if mirrored == wanted:
         return ""
     absent = [name for name in wanted if name not in mirrored]
@@ -260,7 +283,9 @@ def obstacle(mapping: Mapping, shape: Shape) -> str:
 def unreadable(mapping: Mapping, shape: Shape) -> str:
     """Why rows of this table cannot be compared; empty when they can."""
     kinds = {(column.codec or column.pg_type, column.pg_type) for column in mapping.columns}
-    unknown = sorted(kind for codec, kind in kinds if codec not in KNOWN_CODECS and kind not in KNOWN_TYPES)
+    unknown = sorted(
+        kind for codec, kind in kinds if codec not in KNOWN_CODECS and kind not in KNOWN_TYPES and not is_adopted(codec)
+    )
     if unknown:
         return f"unknown column type {', '.join(unknown)}"
     if mapping.key is None:
@@ -279,25 +304,50 @@ def make_plan(mapping: Mapping, shape: Shape, *, bytewise_text: bool) -> Plan:
     key = [held[name] for name in mapping.key or ()]
     names = tuple(column.source for column in key)
     if shape.integer_key is not None and names == (shape.integer_key,):
-        column = KeyColumn(names[0], key[0].pg_type, "BINARY", write_collation=False)
-        return Plan(mapping, shape, (column,), "")
-    if names != tuple(part.name for part in shape.key):
+        column = KeyColumn(names[0], _ordered_as(key[0]), "BINARY", write_collation=False)
+        reason = _no_order((column,), bytewise_text=True)
+        return Plan(mapping, shape, () if reason else (column,), reason)
+    adopted = is_adopted(key[0].codec) if key else False
+    indexed = shape.key
+    if adopted and names != tuple(part.name for part in indexed):
+        indexed = next((index for index in shape.unique if names == tuple(part.name for part in index)), indexed)
+    if names != tuple(part.name for part in indexed):
         return Plan(mapping, shape, (), "the mirror's key is not the source's primary key")
     order = tuple(
-        KeyColumn(part.name, column.pg_type, part.collation, not part.own_collation)
-        for part, column in zip(shape.key, key, strict=True)
+        KeyColumn(part.name, _ordered_as(column), part.collation, not part.own_collation)
+        for part, column in zip(indexed, key, strict=True)
     )
     reason = _no_order(order, bytewise_text=bytewise_text)
-    if not reason and len({part.descending for part in shape.key}) > 1:
+    if not reason and len({part.descending for part in indexed}) > 1:
         reason = "the key mixes ascending and descending columns"
     return Plan(mapping, shape, () if reason else order, reason)
 
 
+def _ordered_as(column: MappedColumn) -> str:
+    """The type in the table of the module of which a key column has the order; empty: none."""
+    if not is_adopted(column.codec):
+        return column.pg_type
+    form = form_of_codec(column.codec)
+    match form.kind:
+        case "int2" | "int4" | "int8":
+            return "bigint"
+        case "text" | "varchar":
+            return "text"
+        case "bytea":
+            return "bytea"
+        case "uuid" if form.only:
+            return "uuid"
+        case _:
+            return ""
+
+
 def _no_order(key: tuple[KeyColumn, ...], *, bytewise_text: bool) -> str:
     for column in key:
-        if column.pg_type not in ("text", "jsonb"):
+        if not column.pg_type:
+            return f"{column.name} has another order in Postgres"
+        if column.pg_type not in ("text", "jsonb", "uuid"):
             continue
-        if not bytewise_text:
+        if not bytewise_text and column.pg_type != "uuid":
             return f"text of {column.name} is not UTF-8 on both sides"
         if column.collation not in ("BINARY", "NOCASE", "RTRIM"):
             return f"{column.name} has the collation {column.collation}"

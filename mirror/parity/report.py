@@ -87,6 +87,50 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnReport:
+    """The outcome for one column of an application's own table.
+
+    ``losses``: in which ways its values are not given back as the source has them, as the adoption has declared, and
+    how many are so in each way. ``different``: in how many rows it differs.
+    """
+
+    column: str
+    losses: tuple[tuple[str, int], ...] = ()
+    different: int = 0
+
+    @property
+    def verdict(self) -> Literal["equal", "equal but for loss", "different"]:
+        """Different, or equal; with declared losses or without."""
+        if self.different:
+            return "different"
+        return "equal but for loss" if self.losses else "equal"
+
+    @property
+    def lost(self) -> int:
+        """How many values have a loss."""
+        return sum(number for _, number in self.losses)
+
+    @property
+    def said(self) -> str:
+        """The column in words, if it is not simply equal; else empty."""
+        losses = ", ".join(f"{counted(number, 'value')} {how}" for how, number in self.losses)
+        if self.different:
+            text = f"different in {counted(self.different, 'row')}"
+            return f"{self.column}: {text}; declared losses: {losses}" if losses else f"{self.column}: {text}"
+        return f"{self.column}: equal but for {losses}" if losses else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The column as JSON values."""
+        return {
+            "column": self.column,
+            "verdict": code_of(self.verdict),
+            "lost": self.lost,
+            "losses": [{"how": how, "values": number} for how, number in self.losses],
+            "different": self.different,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class TableReport:
     """The outcome for one table.
 
@@ -119,6 +163,8 @@ class TableReport:
     own_schema: bool = False
     """Whether a schema of its own for the source helps: the table's name is taken."""
     examples: tuple[Difference, ...] = ()
+    columns: tuple[ColumnReport, ...] = ()
+    """The columns of an application's own table, singly."""
     form: str = field(default="", compare=False)
     """The form in which Postgres had it, as in :data:`mirror.parity.proof.FORMS`; empty if it had none. No part of the
     outcome."""
@@ -132,6 +178,11 @@ class TableReport:
     def more(self) -> int:
         """How many rows differ besides the examples."""
         return self.wrong - len(self.examples)
+
+    @property
+    def lost(self) -> int:
+        """How many values have a declared loss."""
+        return sum(column.lost for column in self.columns)
 
     @property
     def digest(self) -> str:
@@ -160,6 +211,7 @@ class TableReport:
             "source_digest": self.source_digest,
             "target_digest": self.target_digest,
             "examples": [one for example in self.examples for one in example.to_dicts()],
+            "columns": [column.to_dict() for column in self.columns],
         }
 
 
@@ -247,6 +299,8 @@ class ParityReport:
         """The verdict in words, with what it counts."""
         if self.verdict == "equal except rejects":
             return f"equal except {counted(self.rejected, 'rejected row')}"
+        if self.verdict == "equal" and self.lost:
+            return f"equal but for {counted(self.lost, 'declared loss', 'declared losses')}"
         number = sum(table.status == self.verdict for table in self.tables)
         if self.verdict not in ("different", "not mirrored") or not number:
             return self.verdict
@@ -264,6 +318,11 @@ class ParityReport:
     def rejected(self) -> int:
         """Rows of the source that Postgres cannot hold and ``mirror.rejects`` keeps."""
         return sum(table.rejected for table in self.tables)
+
+    @property
+    def lost(self) -> int:
+        """Values in applications' own tables that have a declared loss."""
+        return sum(table.lost for table in self.tables)
 
     @property
     def next_steps(self) -> tuple[str, ...]:
@@ -314,6 +373,8 @@ class ParityReport:
                 text += f", {counted(number, 'table')} {status}"
         if self.rejected and self.verdict != "equal except rejects":
             text += f", {counted(self.rejected, 'row')} rejected"
+        if self.lost and self.verdict != "equal":
+            text += f", {counted(self.lost, 'declared loss', 'declared losses')}"
         if self.left_out:
             text += f", left out: {', '.join(self.left_out)}"
         text += f" in {self.seconds:.2f} s"
@@ -348,6 +409,7 @@ class ParityReport:
             "mirror_version": package_version(),
             "postgres": None if self.server is None else asdict(self.server),
             "would_write": None if self.planned is None else [asdict(table) for table in self.planned],
+            "lost": self.lost,
         }
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""What is selected for a column in Postgres, and how that becomes the value that SQLite had."""
+"""What is selected for a column in Postgres, and how that becomes the value that SQLite had, or the canonical one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from psycopg import sql
 
-from mirror.parity import kinds, originals, typed
+from mirror.core.adopted import is_adopted
+from mirror.parity import adopted_selected, kinds, originals, typed
 from mirror.parity.plan import MappedColumn
 from mirror.parity.values import CONVERTERS, Cell
 
@@ -23,6 +24,8 @@ _CASTS = {
 def selected(column: MappedColumn) -> sql.Composed:
     """The expression to select for a column, over its names and ``_original``; to be fetched in binary form."""
     name = identifier(column.name)
+    if is_adopted(column.codec):
+        return sql.SQL(adopted_selected.expression(column.codec)).format(c=name)
     if column.codec in _EXPRESSIONS:
         source = sql.Literal(column.source.replace("%", "%%"))
         return sql.SQL(_EXPRESSIONS[column.codec]).format(c=name, s=source)
@@ -35,7 +38,12 @@ def identifier(*names: str) -> sql.Identifier:
 
 
 def converter(column: MappedColumn) -> Callable[[Any], Cell] | None:
-    """What makes the value of what was selected for a column; None: it is the value."""
+    """What makes the value of what was selected for a column; None: it is the value.
+
+    Of an adopted column it is the canonical one: see :mod:`mirror.parity.adopted`.
+    """
+    if is_adopted(column.codec):
+        return adopted_selected.converter(column.codec)
     if column.codec in _EXPRESSIONS:
         return _CODEC_CONVERTERS.get(column.codec)
     return CONVERTERS.get(column.pg_type)

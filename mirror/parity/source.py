@@ -12,7 +12,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cached_property
 from hashlib import blake2b
 from itertools import islice
@@ -39,6 +39,8 @@ LARGE_BYTES = 4_000_000
 #: A table that has no common key order is read as a whole: at most so many seconds and rows.
 WHOLE_SECONDS = 1.0
 WHOLE_ROWS = 1_000_000
+#: Of an application's own table, of which the rows themselves are kept, not their digests: so many bytes.
+WHOLE_BYTES = 200_000_000
 
 
 class TooLargeError(SourceError):
@@ -185,6 +187,13 @@ class Source(ABC):
             key = self._index_key(table, str(indexes[0][0]))
         else:
             integer_key = next((name for name, _, pk in declared if pk), None)
+        unique = [
+            self._index_key(table, str(name))
+            for name, whole in self._db.execute(
+                "SELECT name, NOT partial FROM pragma_index_list(?, 'main') WHERE \"unique\" ORDER BY seq", (table,)
+            ).fetchall()
+            if whole and self._of_columns(str(name))
+        ]
         # 2 marks virtual generated columns, 3 stored ones.
         left_out = tuple(name for name, hidden, _ in declared if hidden == 2)
         if left_out and _stands_alone(str(statement[0])):
@@ -195,7 +204,14 @@ class Source(ABC):
             key=key,
             integer_key=integer_key,
             left_out=left_out,
+            generated=tuple(name for name, hidden, _ in declared if hidden in (2, 3) and name not in left_out),
+            unique=tuple(unique),
         )
+
+    def _of_columns(self, index: str) -> bool:
+        """Whether an index has no expressions."""
+        found = self._db.execute("SELECT min(cid) FROM pragma_index_xinfo(?, 'main') WHERE key", (index,)).get
+        return found is not None and found >= 0
 
     def _index_key(self, table: str, index: str) -> tuple[SourceKey, ...]:
         parts = self._db.execute(
@@ -279,15 +295,35 @@ class Source(ABC):
                 del raw, row  # they may be large, and the next ones are read before they would be forgotten
                 number += 1
                 if time.perf_counter() > deadline or number > WHOLE_ROWS:
-                    raise TooLargeError(
-                        "compare as a whole",
-                        plan.mapping.source_table,
-                        f"{plan.unordered}, and the table is too large for one short read",
-                    )
+                    raise _too_large(plan)
         return digests, number
+
+    def read_together(self, plan: Plan) -> Slice:
+        """All rows of a table without a common key order, in any order.
+
+        Raises :class:`TooLargeError` where that would take too long, or too much memory.
+        """
+        deadline = time.perf_counter() + WHOLE_SECONDS
+        limit, columns = WHOLE_ROWS + 1, len(plan.row_columns)
+        found = None
+        if self.encoding == "UTF-8":
+            cursor = self._db.execute(_select(plan, None, careful=False))
+            with suppress(UnicodeDecodeError):  # then each text is read as bytes
+                found = _fetch(cursor, columns, deadline, limit, most_bytes=WHOLE_BYTES)
+        if found is None:
+            cursor = self._db.execute(_select(plan, None, careful=True))
+            found = _fetch(cursor, width(columns), deadline, limit, self._decoded, most_bytes=WHOLE_BYTES)
+        if not found.exhausted:
+            raise _too_large(plan)
+        return found
 
     def _decoded(self, raw: Sequence[Any]) -> Cells:
         return decoded(raw, self.encoding)
+
+
+def _too_large(plan: Plan) -> TooLargeError:
+    reason = f"{plan.unordered}, and the table is too large for one short read"
+    return TooLargeError("compare as a whole", plan.mapping.source_table, reason)
 
 
 def _stands_alone(definition: str) -> bool:
@@ -348,8 +384,10 @@ def _fetch(
     deadline: float,
     limit: int | None,
     decode: Callable[[Sequence[Any]], Cells] | None = None,
+    most_bytes: int | None = None,
 ) -> Slice:
     values: list[Any] = []
+    bytes_ = 0
     limit = sys.maxsize if limit is None else limit
     size = min(1, limit)
     now = time.perf_counter()
@@ -367,7 +405,9 @@ def _fetch(
             if len(values) - before < size * width:
                 return Slice(values, width, exhausted=True, decode=decode)
             got = len(values) // width
-            if got >= limit:
+            if most_bytes is not None:
+                bytes_ += sum(map(sys.getsizeof, islice(values, before, None)))
+            if got >= limit or (most_bytes is not None and bytes_ > most_bytes):
                 return Slice(values, width, exhausted=False, decode=decode)
             # Large rows are slow, so that few are fetched between two checks of the time.
             size = min(2 * size, _LARGEST_FETCH) if now - started < budget / 16 else max(1, size // 2)

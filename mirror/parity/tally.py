@@ -6,13 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import Any
 
+from mirror.core.adopted import is_adopted
 from mirror.core.positions import Lsn
-from mirror.parity.plan import Plan, key_of
-from mirror.parity.report import ColumnDifference, Difference, Status, TableReport
-from mirror.parity.shown import key_of_cells, key_of_text, values_apart
+from mirror.parity.adopted import Losses
+from mirror.parity.adopted_selected import shown
+from mirror.parity.adopted_terms import Unfit
+from mirror.parity.plan import MappedColumn, Plan, key_of
+from mirror.parity.report import ColumnDifference, ColumnReport, Difference, Status, TableReport
+from mirror.parity.shown import key_of_cells, key_of_text, value_of, values_apart
 from mirror.parity.source import digest
-from mirror.parity.values import Cells, differing, image, key_text, stand_in
+from mirror.parity.values import Cell, Cells, differing, image, key_text, stand_in
 
 #: Rows that are kept as examples, of each table.
 EXAMPLES = 10
@@ -80,8 +85,12 @@ class Tally:
     last_lsn: Lsn | None = None
     examples: list[Difference] = field(default_factory=list)
     digests: Digests = field(default_factory=Digests)
+    losses: Losses = field(default_factory=Counter)
+    """Of an application's own table: what is lost of its values."""
     _kinds: Counter[str] = field(default_factory=Counter)
     """How many examples there are of each kind."""
+    _differing: Counter[int] = field(default_factory=Counter)
+    """In how many rows each column differs, by its place in a row."""
 
     def at(self, lsn: Lsn) -> None:
         """Note the position at which a slice was compared."""
@@ -95,16 +104,26 @@ class Tally:
         self.target_rows += len(rows)
         self.digests.same(stand_in(rows))
 
-    def add_slice(self, plan: Plan, rows: list[Cells], theirs: Iterable[list[Cells]], rejected: Rejected) -> None:
+    def add_slice(
+        self,
+        plan: Plan,
+        rows: list[Cells],
+        theirs: Iterable[list[Cells]],
+        rejected: Rejected,
+        read: Sequence[Cells] | None = None,
+    ) -> None:
         """Compare the source's rows of a key range with Postgres' rows of the same range.
+
+        ``read``: the same rows as SQLite has them, where ``rows`` are the canonical ones of an adopted table.
 
         While both have the same rows, whole batches are compared at once. From the first batch that is not
         identical, the rest of the slice is compared by key.
         """
         positions = plan.key_positions
         self.source_rows += len(rows)
+        read = rows if read is None else read
         done = 0
-        left: dict[Cells, Cells] | None = None
+        left: dict[Cells, int] | None = None
         missing: list[Cells] = []
         for batch in theirs:
             self.target_rows += len(batch)
@@ -116,24 +135,24 @@ class Tally:
                     continue
                 self._differ(rows[done:])
                 left = {}
-                for row in rows[done:]:
-                    key = key_of(row, positions)
+                for at in range(done, len(rows)):
+                    key = key_of(rows[at], positions)
                     # Keys that Postgres cannot hold may occur more than once: NULL does.
                     if plan.fits(key):
-                        left[key] = row
+                        left[key] = at
                     else:
-                        missing.append(key)
+                        missing.append(key_of(read[at], positions))
             self.digests.target(stand_in(batch))
             for row in batch:
                 key = key_of(row, positions)
-                same = left.pop(key, None)
-                if same is None:
-                    self._extra(key)
-                elif columns := differing(same, row):
-                    self._different(plan, same, row, columns)
+                found = left.pop(key, None)
+                if found is None:
+                    self._extra(plan, key)
+                elif columns := differing(rows[found], row):
+                    self._different(plan, read[found], row, columns)
         if left is None and done < len(rows):
             self._differ(rows[done:])
-        missing += (key_of(row, positions) for row in rows[done:]) if left is None else left
+        missing += (key_of(read[at], positions) for at in (range(done, len(rows)) if left is None else left.values()))
         self._missing([key_text(key) for key in missing], rejected)
 
     def add_extra(self, number: int) -> None:
@@ -171,12 +190,65 @@ class Tally:
                 mine, theirs_ = digests.pop(key_text(key), None), digest(row)
                 sums[1] += int.from_bytes(theirs_, "big")
                 if mine is None:
-                    self._extra(key)
+                    self._extra(plan, key)
                 elif mine != theirs_:
                     self.different += 1
                     self._example(Difference("different", key_of_cells(key)))
         self.digests.sums(*sums)
         self._missing(list(digests), rejected)
+
+    def add_together(
+        self,
+        plan: Plan,
+        rows: list[Cells],
+        theirs: Iterable[list[Cells]],
+        rejected: Rejected,
+        read: Sequence[Cells],
+    ) -> None:
+        """Compare all rows of an adopted table without an order; ``read`` as in :meth:`add_slice`.
+
+        Several of SQLite's keys may be one in Postgres: then one of their rows is there, and the others are rejects.
+        """
+        positions = plan.key_positions
+        self.source_rows += len(rows)
+        sums = [_sum(map(digest, rows)), 0]
+        waiting: dict[Cells, list[int]] = {}
+        missing: list[int] = []
+        for at, row in enumerate(rows):
+            key = key_of(row, positions)
+            if any(cell is None or isinstance(cell, Unfit) for cell in key):
+                missing.append(at)
+            else:
+                waiting.setdefault(key, []).append(at)
+        for batch in theirs:
+            self.target_rows += len(batch)
+            for row in batch:
+                sums[1] += int.from_bytes(digest(row), "big")
+                key = key_of(row, positions)
+                candidates = waiting.get(key)
+                if not candidates:
+                    self._extra(plan, key)
+                    continue
+                apart = [(differing(rows[at], row), at) for at in candidates]
+                columns, at = min(apart, key=lambda found: len(found[0]))
+                candidates.remove(at)
+                if columns:
+                    self._different(plan, read[at], row, columns)
+        self.digests.sums(*sums)
+        missing += [at for candidates in waiting.values() for at in candidates]
+        self._missing([key_text(key_of(read[at], positions)) for at in missing], rejected)
+
+    def columns(self, plan: Plan) -> tuple[ColumnReport, ...]:
+        """The columns of an adopted table."""
+        return tuple(
+            ColumnReport(
+                column.name,
+                tuple(sorted((how, number) for (place, how), number in self.losses.items() if place == at)),
+                self._differing[at],
+            )
+            for at, column in enumerate(plan.row_columns)
+            if is_adopted(column.codec)
+        )
 
     def report(self, table: str, status: Status | None, reason: str, seconds: float) -> TableReport:
         """The table's report; ``status`` None: by the counts."""
@@ -216,14 +288,17 @@ class Tally:
                 if self._kinds["missing"] < EXAMPLES:
                     self._example(Difference("missing", key_of_text(key)))
 
-    def _extra(self, key: Cells) -> None:
+    def _extra(self, plan: Plan, key: Cells) -> None:
         self.extra += 1
-        self._example(Difference("extra", key_of_cells(key)))
+        if self._kinds["extra"] < EXAMPLES:
+            columns = [plan.row_columns[at] for at in plan.key_positions]
+            self._example(Difference("extra", [_shown(*each) for each in zip(columns, key, strict=True)]))
 
     def _different(self, plan: Plan, mine: Cells, theirs: Cells, columns: Sequence[int]) -> None:
         self.different += 1
+        self._differing.update(columns)
         if self._kinds["different"] < EXAMPLES:
-            found = (ColumnDifference(plan.row_columns[at].name, *values_apart(mine[at], theirs[at])) for at in columns)
+            found = (_difference(plan.row_columns[at], mine[at], theirs[at]) for at in columns)
             key = key_of_cells(key_of(mine, plan.key_positions))
             self._example(Difference("different", key, tuple(found)))
 
@@ -243,6 +318,17 @@ class Tally:
                     chosen.add(index)
                     left -= 1
         return tuple(self.examples[index] for index in sorted(chosen))
+
+
+def _difference(column: MappedColumn, mine: Cell, theirs: Cell) -> ColumnDifference:
+    """A value as SQLite has it, and the one of Postgres, canonical in an adopted column."""
+    if is_adopted(column.codec):
+        return ColumnDifference(column.name, value_of(mine), shown(column.codec, theirs))
+    return ColumnDifference(column.name, *values_apart(mine, theirs))
+
+
+def _shown(column: MappedColumn, cell: Cell) -> Any:
+    return shown(column.codec, cell) if is_adopted(column.codec) else value_of(cell)
 
 
 def _sum(digests: Iterable[bytes]) -> int:

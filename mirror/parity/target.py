@@ -7,6 +7,7 @@ into memory.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
+from mirror.core.adopted import is_adopted
 from mirror.core.errors import SinkError
 from mirror.core.positions import Lsn
 from mirror.parity import digests
@@ -92,6 +94,9 @@ _VECTORS = """
 SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'vector'
 """
+
+#: A part of a type's name, with quotes or without; the brackets of an array are one, too.
+_PARTS = re.compile(r'"((?:[^"]|"")+)"|([^".\[]+|\[\])')
 
 #: Alias of a table in a query.
 _ROW = "mirror_row"
@@ -244,7 +249,7 @@ class Target:
             pg_type, _ = found.get(column.name, ("", False))
             if not pg_type:
                 return f"the column {column.name} is missing in Postgres"
-            if pg_type.rpartition(".")[2] != column.pg_type:
+            if not _same_type(pg_type, column):
                 return f"the column {column.name} is {pg_type} in Postgres, not {column.pg_type}"
         return ""
 
@@ -351,6 +356,18 @@ class Target:
                 for column, value in zip(plan.order, bound, strict=True):
                     parameters += column.bound(value)
         return held + _where(conditions), keys, parameters
+
+
+def _same_type(found: str, column: MappedColumn) -> bool:
+    """Whether a type is the one of a column: an adopted one may lie in any schema, and counts with it."""
+    if is_adopted(column.codec):
+        return _named(found) == _named(column.pg_type)
+    return found.rpartition(".")[2] == column.pg_type
+
+
+def _named(type_: str) -> tuple[str, ...]:
+    """The parts of a type's name, without quotes."""
+    return tuple(whole or quoted.replace('""', '"') for quoted, whole in _PARTS.findall(type_))
 
 
 def _of_row(name: str) -> sql.Identifier:

@@ -17,6 +17,7 @@ from mirror.core.positions import Lsn
 from mirror.parity.proof import FRESH_SECONDS, LastRun
 from mirror.parity.report import (
     ColumnDifference,
+    ColumnReport,
     Difference,
     ParityReport,
     Planned,
@@ -117,7 +118,7 @@ def test_json() -> None:
     assert list(data) == [
         "version", "source", "verdict", "reason", "moved", "exit_code", "seconds", "rows", "sample", "rows_per_second",
         "rejected", "longest_read_seconds", "tables", "left_out", "next_steps", "finished_at", "mirror_version",
-        "postgres", "would_write",
+        "postgres", "would_write", "lost",
     ]  # fmt: skip
     assert (data["version"], data["verdict"], data["would_write"]) == (2, "different", None)
     assert (data["rows_per_second"], data["finished_at"], data["mirror_version"]) == (20.0, 86400.0, mirror.__version__)
@@ -127,7 +128,7 @@ def test_json() -> None:
     assert data["tables"][0] == {
         "table": "a", "status": "equal", "reason": "", "source_rows": 2, "target_rows": 2, "missing": 0,
         "extra": 0, "different": 0, "rejected": 0, "seconds": 0.0, "first_lsn": "1:2", "last_lsn": "1:9",
-        "source_digest": AB, "target_digest": AB, "examples": [],
+        "source_digest": AB, "target_digest": AB, "examples": [], "columns": [],
     }  # fmt: skip
     assert [table["status"] for table in data["tables"]] == [
         "equal",
@@ -145,6 +146,29 @@ def test_json() -> None:
         "mirror parity s.db",
         "mirror rejects list s.db",
     ]
+
+
+def test_declared_losses() -> None:
+    """They are no difference, and said: per column, in the verdict, and as JSON."""
+    columns = (
+        ColumnReport("id"),
+        ColumnReport("rate", (("rounded to 2 places", 65),)),
+        ColumnReport("seen", (("without their offset", 1),), different=2),
+    )
+    equal = report(replace(EQUAL, columns=columns[:2]))
+    assert (equal.exit_code, equal.said, equal.lost) == (0, "equal but for 65 declared losses", 65)
+    text = shown(equal)
+    assert "  a: rate: equal but for 65 values rounded to 2 places\n" in text and "a: id" not in text
+    assert equal.to_dict()["tables"][0]["columns"] == [
+        {"column": "id", "verdict": "equal", "lost": 0, "losses": [], "different": 0},
+        {
+            "column": "rate", "verdict": "equal_but_for_loss", "lost": 65,
+            "losses": [{"how": "rounded to 2 places", "values": 65}], "different": 0,
+        },
+    ]  # fmt: skip
+    different = report(replace(DIFFERENT, columns=columns))
+    assert ", 66 declared losses in 0.50 s" in different.headline and different.exit_code == 1
+    assert "  c: seen: different in 2 rows; declared losses: 1 value without their offset\n" in shown(different)
 
 
 def test_what_a_repair_would_write() -> None:

@@ -1,0 +1,197 @@
+"""Moments, clocks and durations for :mod:`mirror.parity.adopted_times`: texts, numbers, rounding, zones."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from mirror.core.adopted import Form
+from mirror.parity.adopted_terms import Misfit, places
+from mirror.parity.values import Cell
+
+SECOND = 10**6
+DAY = 86_400 * SECOND
+EPOCH_DAY = date(1970, 1, 1).toordinal()
+#: Microseconds since 1970 of the first and the last moment of the years 1 to 9999.
+FIRST = (1 - EPOCH_DAY) * DAY
+LAST = (date.max.toordinal() - EPOCH_DAY + 1) * DAY - 1
+#: Microseconds of the units of numbers.
+UNITS = {"s": SECOND, "ms": 1000, "us": 1}
+
+_CLOCK = r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.]([0-9]{1,9}))?)?"
+_TIME = re.compile(_CLOCK)
+_MOMENT = re.compile(rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})(?:[ T]{_CLOCK}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})?)?")
+_DURATION_CLOCK = re.compile(r"(-)?(?:([0-9]{1,10}) days?, )?([0-9]{1,10}):([0-9]{2}):([0-9]{2})(?:[.]([0-9]{1,9}))?")
+_DURATION_ISO = re.compile(
+    r"(-)?P(?=[0-9T])(?:([0-9]{1,10})D)?"
+    r"(?:T(?=[0-9])(?:([0-9]{1,12})H)?(?:([0-9]{1,14})M)?(?:([0-9]{1,16})(?:[.]([0-9]{1,9}))?S)?)?"
+)
+#: Enough for the shortest decimal of any double that is a time.
+_EXACT = Context(prec=400)
+_SECOND_OF_TWO = "at the second of two moments with that clock"
+_FIRST_OF_TWO = "at a clock that occurs twice"
+
+
+def zone_of(name: str) -> tzinfo | None:
+    """A zone; None: UTC. Raises ``ValueError``."""
+    if name in ("UTC", "Etc/UTC"):
+        return None
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:  # also of a name that is none
+        raise ValueError(f"unknown time zone {name}") from error
+
+
+def written(text: str) -> tuple[int, int | None]:
+    """Of a text: nanoseconds that its clock shows since 1970; its offset in microseconds, None without one."""
+    match = _MOMENT.fullmatch(text)
+    if match is None:
+        raise Misfit("no time")
+    day, hours, minutes, seconds, fraction, offset = match.groups()
+    nanos = _day(day) * 1000
+    if hours is not None:
+        nanos += _nanos(hours, minutes, seconds, fraction)
+    return nanos, None if offset is None else _offset(offset)
+
+
+@lru_cache(maxsize=100_000)
+def _day(text: str) -> int:
+    """Microseconds from 1970 to the beginning of a day."""
+    try:
+        return (date.fromisoformat(text).toordinal() - EPOCH_DAY) * DAY
+    except ValueError as error:
+        raise Misfit("no such day") from error
+
+
+@lru_cache(maxsize=1000)
+def _offset(text: str) -> int:
+    """Microseconds by which a clock is ahead of UTC."""
+    if text == "Z":
+        return 0
+    hours, minutes = int(text[1:3]), int(text[-2:])
+    if hours > 23 or minutes > 59:
+        raise Misfit("no such offset")
+    return (hours * 60 + minutes) * 60 * SECOND * (-1 if text[0] == "-" else 1)
+
+
+def time_of_day(text: str) -> int:
+    """Nanoseconds since midnight."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise Misfit("no time of day")
+    hours, minutes, seconds, fraction = match.groups()
+    return _nanos(hours, minutes, seconds, fraction)
+
+
+def _nanos(hours: str, minutes: str, seconds: str | None, fraction: str | None) -> int:
+    h, m, s = int(hours), int(minutes), int(seconds or 0)
+    if h > 23 or m > 59 or s > 59:
+        raise Misfit("no such time of day")
+    return ((h * 60 + m) * 60 + s) * 10**9 + _fraction(fraction)
+
+
+def _fraction(digits: str | None) -> int:
+    """Nanoseconds of a fraction's digits."""
+    return int(digits.ljust(9, "0")) if digits else 0
+
+
+def duration_clock(text: str) -> int:
+    """Nanoseconds of ``1 day, 2:03:04.5`` and the like."""
+    match = _DURATION_CLOCK.fullmatch(text)
+    if match is None:
+        raise Misfit("no interval")
+    sign, days, hours, minutes, seconds, fraction = match.groups()
+    m, s = int(minutes), int(seconds)
+    if m > 59 or s > 59:
+        raise Misfit("no interval")
+    nanos = ((int(hours) * 60 + m) * 60 + s) * 10**9 + _fraction(fraction)
+    if days is None:
+        return -nanos if sign else nanos
+    return int(days) * DAY * 1000 * (-1 if sign else 1) + nanos
+
+
+def duration_iso(text: str) -> int:
+    """Nanoseconds of ``P1DT2H3M4.5S`` and the like."""
+    match = _DURATION_ISO.fullmatch(text)
+    if match is None:
+        raise Misfit("no interval")
+    sign, days, hours, minutes, seconds, fraction = match.groups()
+    whole = int(days or 0) * 86_400 + int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0)
+    nanos = whole * 10**9 + _fraction(fraction)
+    return -nanos if sign else nanos
+
+
+def exact_number(form: Form) -> Callable[[Cell], Decimal]:
+    """Gives the seconds since 1970 that a number stands for, exactly."""
+    unit = UNITS.get(form.unit)
+
+    def exact(value: Cell) -> Decimal:
+        if unit is None or not isinstance(value, int | float) or not math.isfinite(value):
+            raise Misfit("no time")
+        if abs(value) * unit > 10**18:
+            raise Misfit("not in the years 1 to 9999")
+        return _EXACT.divide(_EXACT.multiply(Decimal(repr(value)), unit), SECOND)
+
+    return exact
+
+
+def of_number(form: Form) -> Callable[[Cell], tuple[int, str]]:
+    """Gives the microseconds since 1970 that a number stands for, rounded, and the loss."""
+    exact, digits = exact_number(form), 6 if form.digits is None else form.digits
+    unit = UNITS.get(form.unit, 0)
+    whole = digits == 6 or unit == SECOND
+    least = Decimal(1).scaleb(-digits)
+
+    def decode(value: Cell) -> tuple[int, str]:
+        if whole and isinstance(value, int) and unit:
+            return value * unit, ""
+        seconds = exact(value)
+        found = seconds.quantize(least, ROUND_HALF_EVEN, _EXACT)
+        return int(_EXACT.multiply(found, SECOND)), "" if found == seconds else places(digits)
+
+    return decode
+
+
+def rounding(form: Form) -> Callable[[int], tuple[int, str]]:
+    """Makes microseconds of nanoseconds, to the digits that the column keeps: half to even."""
+    digits = 6 if form.digits is None else form.digits
+    unit, word = 10 ** (9 - digits), places(digits)
+
+    def rounded(nanos: int) -> tuple[int, str]:
+        whole, rest = divmod(nanos, unit)
+        if not rest:
+            return nanos // 1000, ""
+        if 2 * rest > unit or (2 * rest == unit and whole % 2):
+            whole += 1
+        return whole * unit // 1000, word
+
+    return rounded
+
+
+def moment_of(clock: int, zone: tzinfo) -> tuple[int, str]:
+    """The moment at which clocks of a zone show this, the first one of two; and the loss."""
+    shown = datetime(1970, 1, 1) + timedelta(microseconds=clock)
+    first, second = zone.utcoffset(shown), zone.utcoffset(shown.replace(fold=1))
+    assert first is not None
+    assert second is not None
+    if first < second:
+        raise Misfit("a clock that never shows this")
+    return clock - first // timedelta(microseconds=1), "" if first == second else _FIRST_OF_TWO
+
+
+def clock_of(micros: int, zone: tzinfo | None) -> tuple[int, str]:
+    """What clocks of a zone show at a moment; and the loss, where they have shown it before."""
+    if zone is None:
+        return micros, ""
+    try:
+        shown = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)).astimezone(zone)
+    except OverflowError as error:
+        raise Misfit("not in the years 1 to 9999") from error
+    offset = shown.utcoffset()
+    assert offset is not None
+    return micros + offset // timedelta(microseconds=1), _SECOND_OF_TWO if shown.fold else ""
