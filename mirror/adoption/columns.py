@@ -16,7 +16,7 @@ from typing import Any, Literal
 from mirror.adoption.quick import fits_of
 from mirror.core.adopted import Form, Unit
 from mirror.core.values import Value
-from mirror.postgres.adopted.codecs import common_form, converter, form_of
+from mirror.postgres.adopted.codecs import common_form, converter, encoder, form_of
 from mirror.postgres.adopted.mapping import MANY_FORMS, TIMES
 from mirror.postgres.codecs import Reject
 
@@ -187,14 +187,14 @@ def image_of(form: Form) -> Callable[[Any], Any] | None:
     """What two values are compared by that Postgres finds equal; None: themselves. NULL where it takes none."""
     if form.kind in PLAIN:
         return None
-    convert = converter(form)
+    encode = encoder(form)
     whole = form.kind in _INTEGERS
 
     def image(value: Any) -> Any:
         if whole and type(value) is int:
             return value
         try:
-            text = convert(value).text
+            text = encode(value)
         except Reject:
             return None
         if text is None:

@@ -47,7 +47,7 @@ A loss is a value that is taken and not given back: a fraction rounded half to e
 :attr:`Form.scale` places (of a real that is a time only where the double nearest to the result is another), an offset
 that is not the zone's at that time (timestamp, date), a wall clock that occurs twice in the zone (of timestamptz: the
 first is taken; of timestamp and date: a number or a text with an offset that is the second) — one that never occurs is
-a reject of timestamptz —, a number that a float4 rounds, spaces at the end of char, ``''`` and zero dates that are NULL.
+a reject of timestamptz —, a number that a float4 rounds, spaces at the end of char, texts that are NULL.
 """
 
 from __future__ import annotations
