@@ -47,7 +47,7 @@ def fits_of(form: Form) -> Fits:
         pattern = {"hex": _HEX, "dashed": _DASHED}.get(form.only) if form.kind == "uuid" else None
         if pattern is not None:
             return _each(str, _matching(pattern))
-        if form.kind not in _INTEGERS:
+        if form.only != "integer" or form.kind not in _INTEGERS:
             return _none
     if (bound := _INTEGERS.get(form.kind)) is not None:
         return lambda values: _only(values, int) and -bound <= min(values) and max(values) < bound

@@ -22,9 +22,9 @@ CREATE TABLE django_content_type(id integer PRIMARY KEY AUTOINCREMENT, app_label
     model varchar(100) NOT NULL);
 CREATE UNIQUE INDEX ct_uniq ON django_content_type(app_label, model);
 CREATE TABLE shop_product(
-    id integer PRIMARY KEY AUTOINCREMENT, token char(32) NOT NULL UNIQUE, name varchar(20) NOT NULL, price decimal NOT NULL,
-    took bigint, made datetime NOT NULL, active bool NOT NULL, data text NOT NULL CHECK (json_valid(data)),
-    picture BLOB,
+    id integer PRIMARY KEY AUTOINCREMENT, token char(32) NOT NULL UNIQUE, name varchar(20) NOT NULL,
+    price decimal NOT NULL, took bigint, made datetime NOT NULL, active bool NOT NULL,
+    data text NOT NULL CHECK (json_valid(data)), picture BLOB,
     parent_id bigint REFERENCES shop_product(id) DEFERRABLE INITIALLY DEFERRED, total decimal AS (price * 2) STORED,
     colour varchar(5));
 CREATE TABLE shop_tag(slug varchar(50) NOT NULL PRIMARY KEY);
@@ -156,7 +156,8 @@ def test_what_does_not_fit_is_counted_with_its_keys(cli: CommandLine, app: Path)
         "INSERT INTO shop_product(id, token, name, price, took, made, active, data, parent_id, colour) VALUES"
         " (10, 'x', 'one', 1, 1, 'now', 2, '[]', NULL, 'green'),"
         " (11, '00010203-0405-0607-0809-0a0b0c0d0e0f', printf('%021d', 1), 0.335, 'long', 'today', 1,"
-        " '\"\\ud800\"', 99, NULL), (12, '200102030405060708090a0b0c0d0e0f', 'a' || char(0), 1e12, 0, '2026-01-01', 1, '1', NULL, NULL)",
+        " '\"\\ud800\"', 99, NULL),"
+        " (12, '200102030405060708090a0b0c0d0e0f', 'a' || char(0), 1e12, 0, '2026-01-01', 1, '1', NULL, NULL)",
         "INSERT INTO shop_product_tags VALUES (5, 1, 'gone'), (6, 77, 'gone')",
     )
     found = report(cli, app, "--dry-run")
