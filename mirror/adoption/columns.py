@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import product
 from typing import Any, Literal
 
 from mirror.adoption.quick import fits_of
 from mirror.core.adopted import Form, Unit
 from mirror.core.values import Value
-from mirror.postgres.adopted.codecs import converter, form_of
+from mirror.postgres.adopted.codecs import common_form, converter, encoder, form_of
 from mirror.postgres.adopted.mapping import MANY_FORMS, TIMES
 from mirror.postgres.codecs import Reject
 
@@ -78,6 +79,8 @@ class ColumnScan:
         """Of a key: how often its values have which form."""
         self._forms = of_key and form.kind in MANY_FORMS and not form.only
         self._form_keys: dict[str, list[str]] = {}
+        alike = ("hex", "dashed") if form.kind == "uuid" else ("integer",) if form.kind in _INTEGERS else ()
+        self._alike = [fits_of(replace(form, only=each)) for each in alike]
 
     @property
     def _awaits_interval(self) -> bool:
@@ -125,8 +128,8 @@ class ColumnScan:
 
     def _see_forms(self, values: Sequence[Any], there: Sequence[Any], key_at: KeyAt) -> None:
         kind = self.form.kind
-        if kind in _INTEGERS and set(map(type, there)) == {int}:
-            self._count_form(form_of(kind, there[0]), len(there), 0, key_at)
+        if any(fits(there) for fits in self._alike):  # all have one form
+            self._count_form(form_of(kind, there[0]), len(there), values.index(there[0]), key_at)
             return
         for at, value in enumerate(values):
             if value is not None:
@@ -165,26 +168,33 @@ class ColumnScan:
         """Of a key's column, the form that most of its values have; the others are found not to fit. Empty: any."""
         if not self.forms:
             return ""
-        (first, _), *others = self.forms.most_common()
-        for form, count in others:
-            reason = f"in a key, {form or 'another form'} where most values are {first}: two could become one row"
-            found = Finding("reject", self.column, reason, count, self._form_keys[form])
-            self.findings["reject", reason] = found
-        return first
+        known = [form for form in self.forms if form]
+        offered = {common_form(pair): {*pair} for pair in product(known, known)}
+        offered.pop("", None)
+        if not offered:
+            return ""
+        chosen = max(offered, key=lambda form: sum(self.forms[each] for each in offered[form]))
+        for form, count in self.forms.items():
+            if form not in offered[chosen]:
+                reason = f"in a key, {form or 'another form'} where most values are {chosen}: two could become one row"
+                self.findings["reject", reason] = Finding(
+                    "reject", self.column, reason, count, self._form_keys.get(form, [])
+                )
+        return chosen
 
 
 def image_of(form: Form) -> Callable[[Any], Any] | None:
     """What two values are compared by that Postgres finds equal; None: themselves. NULL where it takes none."""
     if form.kind in PLAIN:
         return None
-    convert = converter(form)
+    encode = encoder(form)
     whole = form.kind in _INTEGERS
 
     def image(value: Any) -> Any:
         if whole and type(value) is int:
             return value
         try:
-            text = convert(value).text
+            text = encode(value)
         except Reject:
             return None
         if text is None:

@@ -207,6 +207,7 @@ def _with_units(
 def _check_units(report: Report, source: Source, found: Mapping[str, FoundTable], pairs: Pairs) -> None:
     """A unit that was given must be for a column that has one."""
     tables = source.schema().tables
+    good: dict[str, dict[str, Unit]] = {}
     for name, columns in report.decisions.units.items():
         table = of_name(tables, name)
         target = None if table is None else pairs.tables.get(table.name)
@@ -215,12 +216,13 @@ def _check_units(report: Report, source: Source, found: Mapping[str, FoundTable]
             types = {} if target is None else {folded(each.name): each.type for each in found[target].columns}
             known = table is not None and any(folded(each.name) == folded(column) for each in table.columns)
             kind = kind_of(types[folded(there)]) if known and folded(there) in types else None
-            if kind in TIMES and unit in ("s", "ms", "us"):
+            if kind == "interval" or (kind in TIMES and unit in ("s", "ms", "us")):
+                good.setdefault(name, {})[column] = unit
                 continue
-            if kind != "interval":
-                wrong = "it is no column of times or intervals that is mirrored"
-                wrong = f"{unit} is no unit of times" if kind in TIMES else wrong
-                report.problems.append(Problem("blocker", name, column, wrong, "correct --unit"))
+            wrong = "it is no column of times or intervals that is mirrored"
+            wrong = f"{unit} is no unit of times" if kind in TIMES else wrong
+            report.problems.append(Problem("blocker", name, column, wrong, "correct --unit"))
+    report.decisions = replace(report.decisions, units=good)
 
 
 def _plans(

@@ -6,7 +6,7 @@ the source never had would go. Which these are is found here; nothing is changed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,8 @@ from psycopg.sql import SQL, Composed, Identifier
 from mirror.adoption.columns import SHOWN_KEYS
 from mirror.adoption.scan import Plan
 from mirror.adoption.source import Source, shown_key
-from mirror.postgres.adopted.codecs import converter
-from mirror.postgres.codecs import Reject
+from mirror.postgres.adopted.codecs import encoder
+from mirror.postgres.codecs import Encoder, Reject
 from mirror.postgres.target import Conn
 
 #: Keys that are sent to Postgres at once.
@@ -60,7 +60,7 @@ def look(conn: Conn, source: Source, plan: Plan) -> Present:
 def _keys(conn: Conn, source: Source, plan: Plan, key: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
     """The keys of the source's rows as Postgres writes them."""
     sources, forms = plan.sources, plan.forms
-    converters = [converter(forms[sources[name]]) for name in key]
+    encoders = [encoder(forms[sources[name]]) for name in key]
     numbered = [SQL("${}::text[]").format(SQL(str(at))) for at in range(1, len(key) + 1)]
     names = [Identifier(f"k{at}") for at in range(len(key))]
     shown = [
@@ -73,7 +73,7 @@ def _keys(conn: Conn, source: Source, plan: Plan, key: Sequence[str]) -> Iterato
     waiting: list[tuple[str, ...]] = []
     for part in source.parts(plan.table, [sources[name] for name in key]):
         for row in part.rows:
-            if (texts := _texts(converters, row)) is not None:
+            if (texts := _texts(encoders, row)) is not None:
                 waiting.append(texts)
             if len(waiting) == _KEYS_AT_ONCE:
                 yield _as_written(conn, query, waiting)
@@ -82,12 +82,12 @@ def _keys(conn: Conn, source: Source, plan: Plan, key: Sequence[str]) -> Iterato
         yield _as_written(conn, query, waiting)
 
 
-def _texts(converters: Sequence[Callable[[Any], Any]], row: Sequence[Any]) -> tuple[str, ...] | None:
+def _texts(encoders: Sequence[Encoder], row: Sequence[Any]) -> tuple[str, ...] | None:
     """A key as it is written to Postgres; None: it cannot be."""
     texts = []
-    for convert, value in zip(converters, row, strict=True):
+    for encode, value in zip(encoders, row, strict=True):
         try:
-            text = convert(value).text
+            text = encode(value)
         except Reject:
             return None
         if text is None:
