@@ -174,7 +174,7 @@ def compare(
         server=server,
         longest_read=run.longest_view,
         sample=sample,
-        left_out=tuple(left_out(run.virtual, derived)),
+        left_out=(*run.excluded, *left_out(run.virtual, derived)),
     )
 
 
@@ -202,6 +202,7 @@ class _Run:
         self._jobs: list[_Job] = []
         self.longest_view = 0.0
         self.virtual: tuple[VirtualTable, ...] = ()
+        self.excluded: tuple[str, ...] = ()
         """The source's virtual tables."""
 
     def run(self) -> None:
@@ -234,9 +235,11 @@ class _Run:
 
         source.at_commit(self._gate, self._target.begin, read)
         try:
-            mappings = self._target.mappings()
+            mappings, rules = self._target.mappings(), self._target.adoption()
         finally:
             self._target.end()
+        self.excluded = tuple(sorted(name for name in present - mappings.keys() if rules.excludes(name)))
+        present -= set(self.excluded)
         carried = {mapping.virtual for mapping in mappings.values()}
         self.virtual = tuple(replace(each, obstacle=None) if each.name in carried else each for each in self.virtual)
         names = present | mappings.keys() | {name for owner in vectors.keys() & carried for name in vectors[owner]}

@@ -21,6 +21,7 @@ from psycopg.rows import tuple_row
 from mirror.core.adopted import is_adopted
 from mirror.core.errors import SinkError
 from mirror.core.positions import Lsn
+from mirror.core.rules import NO_RULES, Rules
 from mirror.parity import digests
 from mirror.parity.plan import MappedColumn, Mapping, Plan
 from mirror.parity.proof import FORMS
@@ -63,6 +64,10 @@ FROM mirror.sources o JOIN mirror.sources s USING (path)
 WHERE s.source_id = %s AND o.source_id <> s.source_id
 """
 
+#: Patterns of the tables that an adoption leaves out.
+_EXCLUDED = """
+    SELECT (decisions -> 'excluded' || (decisions -> 'kept'))::text FROM mirror.adoptions WHERE source_id = %s
+"""
 _REJECTED = """
 SELECT DISTINCT key FROM mirror.rejects WHERE source_id = %s AND source_table = %s AND key = ANY(%s)
 """
@@ -226,6 +231,14 @@ class Target:
                 form=forms[source_table],
             )
         return result
+
+    def adoption(self) -> Rules:
+        """What is not mirrored of a source that was adopted; no rules for one that was not."""
+        if self._query("SELECT to_regclass('mirror.adoptions')", ()) == [(None,)]:
+            return NO_RULES
+        for (names,) in self._query(_EXCLUDED, (self._source_id,)):
+            return Rules(excluded=tuple(json.loads(names)))
+        return NO_RULES
 
     def refusals(self) -> dict[str, Refusal]:
         """The tables that Postgres does not take as they are, by source table."""

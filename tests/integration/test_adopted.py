@@ -227,3 +227,48 @@ def test_a_migration_on_both_sides(
     mirror.status_when(lambda status: not status["refusals"])
     mirror.check()
     assert app.execute("SELECT sum(n) FROM visit").fetchone() == (21,)
+
+
+def test_what_others_wrote_is_found_and_repaired(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    writer.run(*IN_SQLITE, *ROWS)
+    adopt(cli, database)
+    mirror.start()
+    mirror.check()
+    app.execute("ALTER TABLE product DISABLE TRIGGER counts")
+    app.execute("UPDATE category SET name = CASE id WHEN 1 THEN 'small' ELSE 'big' END WHERE id < 3")
+    app.execute("DELETE FROM product WHERE name = 'a'; UPDATE product SET made = made + interval '1 microsecond'")
+    app.execute("INSERT INTO visit (at, page) VALUES ('2026-05-05', 'theirs')")
+    report = mirror.parity()
+    assert report.verdict == "different"
+    wrong = {each.table: (each.missing, each.extra, each.different) for each in report.tables}
+    assert wrong == {"category": (0, 0, 2), "product": (1, 0, 1), "visit": (0, 1, 0)}
+    repaired = cli.run(
+        "parity", database, "--repair", "--replace-rows", "--yes", "--state-dir", mirror.state_dir, "--schema", "public"
+    )
+    assert repaired.code == 0, repaired.out + repaired.err
+    mirror.check()
+    assert app.execute("SELECT count(*) FROM mirror.repairs").fetchone() == (5,)
+
+
+def test_rows_that_the_source_never_had(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """They block an adoption unless somebody has said that they may go; those that came after it are refused, too."""
+    writer.run(*IN_SQLITE, *ROWS)
+    app.execute("INSERT INTO category OVERRIDING SYSTEM VALUE VALUES (50, 'theirs')")
+    done = cli.run("adopt", database, "--exclude", "cache_*")
+    assert done.code == 1 and "--replace-rows" in done.out, done
+    app.execute("DELETE FROM category WHERE id = 50")
+    adopt(cli, database)
+    app.execute("INSERT INTO category OVERRIDING SYSTEM VALUE VALUES (50, 'theirs')")
+    mirror.start()
+    (refused,) = mirror.status_when(lambda status: bool(status["refusals"]))["refusals"]
+    assert refused["table"] == "category" and "1 row of public.category is not in the source" in refused["reason"]
+    assert app.execute("SELECT name FROM category WHERE id = 50").fetchone() == ("theirs",)
+    mirror.stop()
+    adopt(cli, database, "--replace-rows")
+    mirror.start()
+    mirror.check()
+    assert app.execute("SELECT max(id) FROM category").fetchone() == (3,)
