@@ -21,6 +21,7 @@ from mirror.cli.around import around_lines, reads_text
 from mirror.cli.output import print_line, print_prose, print_table, printable, text
 from mirror.core.status import AroundReport, StatusReport, kept_text, rejected
 from mirror.core.words import counted, names_apart
+from mirror.postgres.profiles import ADOPTED
 from mirror.sidecar.refused import causes
 
 #: Characters in which a line is as long as it is: where no terminal would break it.
@@ -163,7 +164,8 @@ def _tables(report: StatusReport) -> Iterator[tuple[str, str]]:
         left_out = ", ".join(report.left_out)
         yield f"left out: {left_out}: virtual columns that only the program itself can compute", ""
     if report.omitted:
-        yield f"left out by a rule in mirror.json: {', '.join(report.omitted)}", ""
+        by = "when it was adopted" if report.profile == ADOPTED else "by a rule in mirror.json"
+        yield f"left out {by}: {', '.join(report.omitted)}", ""
     for note in report.rules:
         yield f"mirror.json: {note.rule}: {note.detail}", "yellow"
     for table in report.kept:

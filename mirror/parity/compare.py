@@ -325,7 +325,8 @@ class _Run:
         if by_postgres := computed(job.mapping, shape):
             notes.append(f"not compared, because Postgres computes it: {', '.join(by_postgres)}")
         if omitted:
-            notes.append(f"left out by a rule in mirror.json: {', '.join(omitted)}")
+            by = "when it was adopted" if job.mapping.adopted else "by a rule in mirror.json"
+            notes.append(f"left out {by}: {', '.join(omitted)}")
         job.note = "; ".join(notes)
 
     def _place(self, source: Source, place: _Place | None, plan: Plan) -> _Place:

@@ -112,6 +112,11 @@ class Mapping:
     form: str = ""
     """As in :data:`mirror.parity.proof.FORMS`."""
 
+    @property
+    def adopted(self) -> bool:
+        """Whether the table is an application's own: canonical values are compared (:mod:`mirror.parity.adopted`)."""
+        return any(is_adopted(column.codec) for column in self.columns)
+
 
 @dataclass(frozen=True, slots=True)
 class SourceKey:
@@ -235,7 +240,7 @@ class Plan:
     @property
     def adopted(self) -> bool:
         """Whether the table is an application's own: canonical values are compared (:mod:`mirror.parity.adopted`)."""
-        return any(is_adopted(column.codec) for column in self.mapping.columns)
+        return self.mapping.adopted
 
     @property
     def skips_null_keys(self) -> bool:
@@ -260,8 +265,7 @@ class Plan:
 def computed(mapping: Mapping, shape: Shape) -> tuple[str, ...]:
     """Generated columns that an application's own table has, too: Postgres computes them, and nothing is written."""
     mirrored = {column.source for column in mapping.columns}
-    adopted = any(is_adopted(column.codec) for column in mapping.columns)
-    return tuple(name for name in shape.generated if adopted and name not in mirrored)
+    return tuple(name for name in shape.generated if mapping.adopted and name not in mirrored)
 
 
 def obstacle(mapping: Mapping, shape: Shape) -> str:

@@ -15,6 +15,7 @@ from mirror.core.errors import OthersWroteError, RefusedError, RepairError
 from mirror.core.faults import Faults
 from mirror.core.tables import Table
 from mirror.core.words import counted
+from mirror.postgres.adopted.tables import has_rows_without_key
 from mirror.postgres.apply import Queued
 from mirror.postgres.distributed import look, stage_for
 from mirror.postgres.dml import is_wide
@@ -43,7 +44,7 @@ def repair_by_ranges(
 ) -> bool:
     """Make a table equal to all rows that ``loader`` has of it; False: it has to be loaded as a whole.
 
-    False where its definition is not the mapped one, where it has too many columns for that, and where Postgres does
+    False where its definition is not the mapped one, where rows have no key, where it has too many columns for that, and where Postgres does
     not take a row that differs. ``fence``: a statement that fails unless this mirror still holds the source; it ends
     each transaction. ``others``: keeps what others had written. Raises
     psycopg's errors and :class:`~mirror.core.errors.SinkError`, among them
@@ -52,6 +53,8 @@ def repair_by_ranges(
     """
     held = editor.targets.get(table.name)
     if held is None or table.name in editor.refusals or is_wide(held) or not is_intact(conn, held):
+        return False
+    if held.adopted and has_rows_without_key(conn, held):
         return False
     different = Identifier("pg_temp", _DIFFERENT)
     replaced: Counter[str] = Counter()

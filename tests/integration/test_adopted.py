@@ -245,7 +245,7 @@ def test_what_others_wrote_is_found_and_repaired(
     wrong = {each.table: (each.missing, each.extra, each.different) for each in report.tables}
     assert wrong == {"category": (0, 0, 2), "product": (1, 0, 1), "visit": (0, 1, 0)}
     repaired = cli.run(
-        "parity", database, "--repair", "--replace-rows", "--yes", "--state-dir", mirror.state_dir, "--schema", "public"
+        "parity", database, "--repair", "--replace-rows", "--state-dir", mirror.state_dir, "--schema", "public"
     )
     assert repaired.code == 0, repaired.out + repaired.err
     mirror.check()

@@ -55,6 +55,15 @@ def has_rows(conn: Conn, target: Target) -> bool:
     return row is not None and bool(row[0])
 
 
+def has_rows_without_key(conn: Conn, target: Target) -> bool:
+    """Whether others have inserted rows, which have no ``_rowid``; no range of keys includes one."""
+    if target.key is not None:
+        return False
+    rows = SQL("SELECT EXISTS (SELECT FROM {} WHERE {} IS NULL)").format(table_sql(target), Identifier(ROWID))
+    row = conn.execute(rows).fetchone()
+    return row is not None and bool(row[0])
+
+
 def require_replaceable(conn: Conn, target: Target, stage: Stage | None) -> None:
     """Raise :class:`RefusedError` if the table has rows that the source does not have, of which nobody has said that
     they may go.
