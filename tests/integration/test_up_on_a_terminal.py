@@ -58,7 +58,7 @@ def commands_in(text: str) -> list[str]:
 
 def test_a_copy_and_then_one_live_line(cli: CommandLine, shop: Path, writer: Writer) -> None:
     with up(cli, shop) as shown:
-        shown.until(follows)
+        shown.until(lambda text: follows(text) and "tables in Postgres, following" in text)
         *said, live = shown.lines
         for table in ("products  4,000 rows", "one  1 row", "none  0 rows"):
             assert [line for line in said if re.fullmatch(rf"✓ {table}  \d+\.\d s", line)], said
