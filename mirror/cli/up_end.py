@@ -20,6 +20,7 @@ from mirror.cli.logs import announce, complain, writes_lines
 from mirror.cli.options import advise_replacing, own_schema_command
 from mirror.cli.output import BAD
 from mirror.core.config.settings import Settings
+from mirror.core.config.which_postgres import REMEMBERED
 from mirror.core.dsn import hide_password, without_password
 from mirror.core.errors import MirrorError, OthersWroteError, SealedError
 from mirror.core.positions import Lsn
@@ -87,6 +88,8 @@ def tell_postgres(settings: Settings, dsn: str) -> None:
         announce(f"Postgres: {hide_password(dsn)}")
         return
     where = f"embedded, in {settings.state_dir / 'postgres'}" if settings.dsn is None else hide_password(dsn)
+    if settings.remembered is not None:
+        where += f" ({REMEMBERED})"
     announce(f"Postgres: {where}")
     announce(f"Look into it: `mirror psql{settings.options}`")
     if command := psql_command(dsn):
