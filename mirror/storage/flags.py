@@ -68,8 +68,8 @@ class LiveSettings:
     """The settings of ``config``, or of the usual places: read now, and again whenever the files change.
 
     ``environment``: the variables, as they are now; None: those of this process. Raises ``ConfigError`` or
-    ``StateError`` if the files cannot be used to begin with, or contradict themselves; later nothing is raised. In a child that this process forks
-    it goes on by itself. A context manager, which closes it.
+    ``StateError`` if the files cannot be used to begin with, or contradict themselves; later nothing is raised. In a
+    child that this process forks it goes on by itself. A context manager, which closes it.
     """
 
     current: Settings

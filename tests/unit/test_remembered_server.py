@@ -51,7 +51,7 @@ def test_damaged(tmp_path: Path, text: str) -> None:
 def test_newer(tmp_path: Path) -> None:
     values = {"connectionString": "host=db", "format": STATE_FORMAT + 1, "mirror": "0.9.0"}
     (tmp_path / SERVER_FILE).write_text(json.dumps(values))
-    with pytest.raises(NewerStateError, match="made by mirror 0.9.0"):
+    with pytest.raises(NewerStateError, match=r"made by mirror 0\.9\.0"):
         load(tmp_path)
 
 
@@ -97,15 +97,15 @@ def test_a_program_follows_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dsn", "kept", "secret"),
     [
-        ("postgresql://me:s3cr3t@db:5433/app?sslmode=require", "user=me dbname=app host=db port=5433 sslmode=require", True),
-        ("postgresql://me@db/app", "user=me dbname=app host=db", False),
-        ("host=db password='s3cr3t more' sslpassword=s3cr3t dbname='a b'", "dbname='a b' host=db", True),
-        ("postgresql:///app?password=s3cr3t&host=/run/pg", "dbname=app host=/run/pg", True),
-        ("postgresql://a:1,b:2/app", "dbname=app host=a,b port=1,2", False),
-        ("service=shop password=s3cr3t", "service=shop", True),
+        ("postgresql://me:s3cr3t@db:5433/app?sslmode=allow", "user=me dbname=app host=db port=5433 sslmode=allow", 1),
+        ("postgresql://me@db/app", "user=me dbname=app host=db", 0),
+        ("host=db password='s3cr3t more' sslpassword=s3cr3t dbname='a b'", "dbname='a b' host=db", 1),
+        ("postgresql:///app?password=s3cr3t&host=/run/pg", "dbname=app host=/run/pg", 1),
+        ("postgresql://a:1,b:2/app", "dbname=app host=a,b port=1,2", 0),
+        ("service=shop password=s3cr3t", "service=shop", 1),
     ],
 )  # fmt: skip
-def test_what_is_kept(dsn: str, kept: str, secret: bool) -> None:
+def test_what_is_kept(dsn: str, kept: str, secret: int) -> None:
     found = to_remember(dsn, {})
     assert (conninfo_to_dict(found.dsn), found.needs_password) == (conninfo_to_dict(kept), secret)
     assert "s3cr3t" not in found.dsn

@@ -34,9 +34,9 @@ def which_postgres(
         *program_dsns(read),
         default=(None, _EMBEDDED),
     )
-    look_at(state_dir / SERVER_FILE)
     if dsn is not None:
         return dsn, origin, None
+    look_at(state_dir / SERVER_FILE)
     if _KEY in read.argent.missing:
         raise ConfigError(
             READ,
