@@ -104,8 +104,8 @@ class Remembering:
         remember_server(settings.state_dir, now)
         embedded = settings.state_dir / "postgres"
         if before is None and not embedded.exists():
-            but = ", but not its password" if now.needs_password else ""
-            words = "later commands with this state directory find {} without being told{}"
+            but = ", but its password: put that into ~/.pgpass" if now.needs_password else ""
+            words = "the state directory remembers {}: later commands need no --postgres{}"
             logger.info(words, _named(now), but)
         elif before is None or _place(before) != _place(now):
             last = f"the embedded Postgres in {embedded}" if before is None else _named(before)

@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mirror.core.files import sync_folder
 from mirror.core.folders import resolve, source_folder, write_name
 from mirror.core.locks import SourceLock
 from mirror.core.sockets import forget_control_path
+from mirror.core.source_settings import remembered_schema
 from mirror.core.state_errors import state_error
 from mirror.core.status import Phase, named, save_report, saved_report
 from mirror.postgres.failures import translated
@@ -293,4 +294,9 @@ def _say(settings: Settings, old: Path, new: Path, *, moved: bool, running: bool
     if running:
         click.echo("the mirror that runs goes on with it")
         return
-    click.echo(f"next: `mirror up {name}` goes on where it stopped; beside a mirror that runs: `mirror add {name}`")
+    # A mirror that runs may have been given a schema for all that is added.
+    schema = None
+    with suppress(StateError):  # it is said where it matters
+        schema = remembered_schema(source_folder(settings.state_dir, new)) if settings.schema is None else None
+    add = f"mirror add {name}" + ("" if schema is None else f" --schema {shlex.quote(schema)}")
+    click.echo(f"next: `mirror up {name}` goes on where it stopped; beside a mirror that runs: `{add}`")

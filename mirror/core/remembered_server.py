@@ -58,7 +58,7 @@ def remembered_server(state_dir: Path) -> RememberedServer | None:
         known = None
     require_format(known, path)
     if not isinstance(known, dict) or not isinstance(dsn := known.get("connectionString"), str) or not dsn.strip():
-        step = "name the server once: `mirror up SOURCE --postgres DSN` writes it again"
+        step = "name the server with --postgres: `mirror up` then writes it again"
         raise StateError(_READING, str(path), "it is damaged", next_step=step)
     return RememberedServer(dsn, known.get("password") is True)
 

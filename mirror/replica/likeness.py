@@ -31,7 +31,7 @@ from mirror.replica.shadow import Shadow
 from mirror.replica.spool_reader import SpoolReader
 
 _OPERATION = "rename a source"
-#: Rows that are looked for, of one table; of these from its beginning, as many from its end, the rest between them.
+#: Rows that are looked for, of one table; and of these from one of its ends.
 _ROWS, _ENDS = 96, 32
 #: Rows at each end of a table without a primary key among which they are looked for.
 _AMONG = 2048
@@ -221,7 +221,10 @@ class _Comparison:
                 marks = [low + (high - low) * at // between for at in range(between)]
                 queries += [(f"{select} WHERE {number} >= ? ORDER BY {number} LIMIT 1", (mark,)) for mark in marks]
         else:
-            queries = [(query, ()) for query in _both_ends(select, shape.rowid, _ROWS // 2)]
+            # The first ones that were written are in a backup, too; those at the ends of the key may be of any time.
+            orders = [", ".join(f"{quoted(each)} {way}" for each in key) for way in ("ASC", "DESC")]
+            orders += [] if shape.rowid is None else [shape.rowid]
+            queries = [(f"{select} ORDER BY {order} LIMIT {_ENDS}", ()) for order in orders]
         seen = set[tuple[object, ...]]()
         for query, values in queries:
             for found in self._copy.execute(query, values):
@@ -235,8 +238,8 @@ class _Comparison:
     def _by_values(self, shape: _Shape, other: _Shape) -> _Count:
         place, columns = quoted(shape.name), tuple(sorted(shape.columns))
         select = f"SELECT {_values(columns)} FROM {place}"
-        there = self._digests(self._found, _both_ends(select, other.rowid, _AMONG))
-        wanted = self._digests(self._copy, _both_ends(select, shape.rowid, _ROWS // 2))
+        there = self._digests(self._found, _both_ends(select, other.rowid, _AMONG, _AMONG))
+        wanted = self._digests(self._copy, _both_ends(select, shape.rowid, _ROWS - _ENDS, _ENDS))
         found = len(wanted & there) if columns else 0
         return _Count(shape.name, len(wanted), found, 0, exists=True, empty=self._is_empty(shape))
 
@@ -261,11 +264,11 @@ def _values(columns: tuple[str, ...]) -> str:
     return ", ".join(each.format(quoted(column), _BYTES) for column in columns) or "NULL"
 
 
-def _both_ends(select: str, rowid: str | None, rows: int) -> list[str]:
+def _both_ends(select: str, rowid: str | None, first: int, last: int) -> list[str]:
     """Queries for the first and the last rows of a table; without a rowid, for the first ones in its own order."""
     if rowid is None:
-        return [f"{select} LIMIT {rows}"]
-    return [f"{select} ORDER BY {rowid} {way} LIMIT {rows}" for way in ("ASC", "DESC")]
+        return [f"{select} LIMIT {first}"]
+    return [f"{select} ORDER BY {rowid} LIMIT {first}", f"{select} ORDER BY {rowid} DESC LIMIT {last}"]
 
 
 def _is_same(row: _Row, other: _Row) -> bool:

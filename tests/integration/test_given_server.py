@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tests.support.commands import CommandLine
 from tests.support.pasted import commands_in
 from tests.support.postgres import VARIABLE, PostgresServer
 from tests.support.source import Writer
+from tests.support.waiting import LIMIT
 
 
 @pytest.fixture
@@ -109,7 +112,7 @@ def test_another_one_takes_its_place(
     second = postgres_server.create_database()
     first, moved, unnamed = CommandLine(folder, dsn), CommandLine(folder, second), CommandLine(folder)
     begun = first.run("up", database, other, "--once")
-    assert begun.code == 0 and "without being told" in begun.err, begun
+    assert begun.code == 0 and "later commands need no --postgres" in begun.err, begun
     assert "takes the place of" not in first.run("up", database, "--once").err
     done = moved.run("up", database, "--once")
     assert done.code == 0 and "for the first time" in done.err, done
@@ -136,7 +139,8 @@ def test_one_that_wants_a_password(folder: Path, given: PostgresServer, database
         connection.execute("SELECT pg_reload_conf()")
     plain = make_conninfo(given.dsn, user="clerk")
     named, unnamed = CommandLine(folder, make_conninfo(plain, password="very-5ecret")), CommandLine(folder)
-    assert named.run("up", database, "--once").code == 0
+    begun = named.run("up", database, "--once")
+    assert begun.code == 0 and "but its password: put that into ~/.pgpass" in begun.err, begun
     for path in named.state_dir.rglob("*"):
         assert not path.is_file() or b"very-5ecret" not in path.read_bytes(), path
     for words in (["up", database], ["parity", database], ["psql", "--", "-c", "SELECT 1"]):
@@ -146,3 +150,18 @@ def test_one_that_wants_a_password(folder: Path, given: PostgresServer, database
     (folder / ".pgpass").write_text("*:*:*:clerk:very-5ecret\n")
     (folder / ".pgpass").chmod(0o600)
     assert unnamed.run("parity", database).code == 0
+
+
+def test_a_program_that_was_given_it(folder: Path, dsn: str, database: Path, writer: Writer) -> None:
+    """By enable_mirror(): the mirror outlives the program, and commands find where; another program need not say it."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    cli = CommandLine(folder)
+    for given in (f", postgres={dsn!r}", ""):
+        program = f"import mirror; made = mirror.enable_mirror({str(database)!r}{given}); assert made.wait({LIMIT})"
+        subprocess.run([sys.executable, "-c", program], env=cli.environment(), cwd=folder, check=True, timeout=2 * LIMIT)
+        assert cli.run("parity", database).code == 0
+        assert cli.run("down").code == 0
+        writer.run("INSERT INTO t SELECT max(id) + 1 FROM t")
+    assert not (cli.state_dir / "postgres").exists()
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (2,)
