@@ -19,7 +19,8 @@ from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError, NewerStateError, StateError
 from mirror.core.folders import known_sources, source_folder
 from mirror.core.published import POSITION_FILE
-from mirror.core.remembered_server import RememberedServer, remember_server, remembered_server
+from mirror.core.remembered_server import SERVER_FILE, RememberedServer, remember_server, remembered_server
+from mirror.core.state_errors import state_error
 
 #: What tells one database from another.
 _PLACE = ("service", "host", "hostaddr", "port", "dbname")
@@ -83,7 +84,7 @@ class Remembering:
         self._done = settings.dsn is None or settings.remembered is not None
 
     def __call__(self) -> None:
-        """Keep it, if that was not done. Raises ``OSError``, and ``NewerStateError`` for what a newer mirror keeps."""
+        """Keep it, if that was not done. Raises ``StateError``, that of what a newer mirror keeps among them."""
         with self._guard:
             if not self._done:
                 self._keep()
@@ -101,7 +102,10 @@ class Remembering:
             before = None
         if now == before:
             return
-        remember_server(settings.state_dir, now)
+        try:
+            remember_server(settings.state_dir, now)
+        except OSError as error:
+            raise state_error(error, settings.state_dir / SERVER_FILE, retryable=True) from error
         embedded = settings.state_dir / "postgres"
         if before is None and not embedded.exists():
             but = ", but its password: put that into ~/.pgpass" if now.needs_password else ""

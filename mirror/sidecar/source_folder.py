@@ -64,7 +64,7 @@ class SourceTask:
     called: str = ""
     """What the log calls it; empty: as its file."""
     begun: Callable[[], None] | None = None
-    """Called each time that it has a session in Postgres, before anything is written there; may raise ``OSError``."""
+    """Called each time that it has a session in Postgres, before a row is written there; may raise ``StateError``."""
 
     @property
     def name(self) -> str:
@@ -72,7 +72,9 @@ class SourceTask:
         return self.called or self.database.name
 
     def remember(self) -> None:
-        """Note in the state directory where it is mirrored to, so that later commands know. Raises ``OSError``."""
+        """Note in the state directory where it is mirrored to, so that later commands know. Raises ``OSError``,
+        ``StateError``.
+        """
         if self.resume_only:
             return
         remember_schema(self.folder, self.schema)

@@ -99,6 +99,18 @@ def test_it_is_remembered(folder: Path, dsn: str, database: Path, writer: Writer
     assert not (unnamed.state_dir / "postgres").exists()
 
 
+def test_nothing_is_copied_before(folder: Path, dsn: str, database: Path, writer: Writer) -> None:
+    """Killed at any point, the state directory has no position in a server that it does not remember."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    cli = CommandLine(folder, dsn)
+    (cli.state_dir / SERVER_FILE).mkdir(parents=True)
+    assert "it is a directory, not a file" in cli.run("up", database, "--once").err
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("SELECT to_regclass('public.t')").fetchone() == (None,)
+    (cli.state_dir / SERVER_FILE).rmdir()
+    assert cli.run("up", database, "--once").code == 0 and (cli.state_dir / SERVER_FILE).is_file()
+
+
 def test_another_one_takes_its_place(
     folder: Path, dsn: str, postgres_server: PostgresServer, database: Path, writer: Writer
 ) -> None:
@@ -158,7 +170,8 @@ def test_a_program_that_was_given_it(folder: Path, dsn: str, database: Path, wri
     cli = CommandLine(folder)
     for given in (f", postgres={dsn!r}", ""):
         program = f"import mirror; made = mirror.enable_mirror({str(database)!r}{given}); assert made.wait({LIMIT})"
-        subprocess.run([sys.executable, "-c", program], env=cli.environment(), cwd=folder, check=True, timeout=2 * LIMIT)
+        command = [sys.executable, "-c", program]
+        subprocess.run(command, env=cli.environment(), cwd=folder, check=True, timeout=2 * LIMIT)
         assert cli.run("parity", database).code == 0
         assert cli.run("down").code == 0
         writer.run("INSERT INTO t SELECT max(id) + 1 FROM t")
