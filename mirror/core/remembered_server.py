@@ -45,14 +45,14 @@ def remembered_server(state_dir: Path) -> RememberedServer | None:
     path = state_dir / SERVER_FILE
     try:
         known = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return None
-    except PermissionError as error:
-        if not os.access(state_dir, os.X_OK):
-            return None  # what is done with it next says so
-        step = "run it as the user that runs the mirror"
-        raise StateError(_READING, str(path), error.strerror or str(error), next_step=step) from error
     except OSError as error:
+        if not (os.path.isdir(state_dir) and os.access(state_dir, os.X_OK)):
+            return None  # what is done with it next says so
+        if isinstance(error, PermissionError):
+            step = "run it as the user that runs the mirror"
+            raise StateError(_READING, str(path), error.strerror or str(error), next_step=step) from error
         raise state_error(error, path, _READING) from error
     except ValueError:
         known = None

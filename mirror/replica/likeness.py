@@ -35,8 +35,8 @@ _OPERATION = "rename a source"
 _ROWS, _ENDS = 96, 32
 #: Rows at each end of a table without a primary key among which they are looked for.
 _AMONG = 2048
-#: Bytes of one value that are compared.
-_BYTES = 4096
+#: Bytes of one value that are compared, and columns of one row.
+_BYTES, _COLUMNS = 4096, 500
 #: A table with fewer rows may have been written anew, all of it, where they keep what there is one of.
 _FEW = 4
 #: Of the rows that are looked for, the share that is there at least: of one table, and of all.
@@ -90,7 +90,7 @@ def is_like(folder: Path, database: Path) -> bool:
     with closing(copy):
         try:
             shapes = list(_tables(copy))
-        except apsw.Error:
+        except (apsw.Error, UnicodeDecodeError):
             return False
         why = _compare(copy, shapes, database)
     if why is not None:
@@ -105,10 +105,14 @@ def _compare(copy: apsw.Connection, shapes: list[_Shape], database: Path) -> str
             others = {shape.name.lower(): shape for shape in _tables(found)}
             return _difference(_Comparison(copy, found).counts(shapes, others))
     except apsw.NotADBError as error:
-        raise SourceError(_OPERATION, str(database), "no SQLite database, or an encrypted one") from error
-    except apsw.Error as error:
-        detail = f"{type(error).__name__}: {error}"
+        detail = "no SQLite database, or an encrypted one"
         raise SourceError(_OPERATION, str(database), detail, next_step="check the path") from error
+    except apsw.BusyError as error:
+        step = "end the program that locks it, or wait until it is done"
+        raise SourceError(_OPERATION, str(database), str(error), next_step=step, retryable=True) from error
+    except (apsw.Error, UnicodeDecodeError) as error:
+        detail = f"it cannot be compared with what was mirrored: {type(error).__name__}: {error}"
+        raise SourceError(_OPERATION, str(database), detail) from error
 
 
 def _opened(database: Path) -> apsw.Connection:
@@ -182,7 +186,7 @@ class _Comparison:
                     yield _Count(shape.name, wanted, 0, 0, exists=False, empty=True)
                 continue
             there = {column.lower() for column in other.columns}
-            common = tuple(column for column in shape.columns if column.lower() in there)
+            common = tuple(column for column in shape.columns if column.lower() in there)[:_COLUMNS]
             keyed = shape.key > 0 and _folded(shape.columns[: shape.key]) == _folded(other.columns[: other.key])
             both = _Shape(shape.name, common, shape.key if keyed else 0, shape.numbered and keyed, shape.rowid)
             count = self._by_key(both) if keyed else self._by_values(both, other)
