@@ -31,6 +31,7 @@ from mirror.cli.options import (
     postgres_of,
     replace_rows,
 )
+from mirror.cli.remembering import Remembering
 from mirror.cli.rereading import Rereading
 from mirror.cli.serving import report_of, serving, watching
 from mirror.cli.up_end import MOST_ANNOUNCED, Given, Refusals, report_end, tell_postgres
@@ -172,6 +173,7 @@ def up(
                 discard_writes=discard_writes,
                 replace_rows=replace_rows,
                 changes=None if changes is None else changes.feed,
+                begun=Remembering(settings),
             )
         )
         beginning.end()

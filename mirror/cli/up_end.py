@@ -20,6 +20,7 @@ from mirror.cli.logs import announce, complain, writes_lines
 from mirror.cli.options import advise_replacing, own_schema_command
 from mirror.cli.output import BAD
 from mirror.core.config.settings import Settings
+from mirror.core.config.which_postgres import REMEMBERED
 from mirror.core.dsn import hide_password, without_password
 from mirror.core.errors import MirrorError, OthersWroteError, SealedError
 from mirror.core.positions import Lsn
@@ -83,10 +84,11 @@ def psql_command(dsn: str) -> str:
 
 def tell_postgres(settings: Settings, dsn: str) -> None:
     """Say which Postgres it is, and how to look into it. Each command has a line of its own, to be copied whole."""
+    whence = "" if settings.remembered is None else f" ({REMEMBERED})"
     if not writes_lines():
-        announce(f"Postgres: {hide_password(dsn)}")
+        announce(f"Postgres: {hide_password(dsn)}{whence}")
         return
-    where = f"embedded, in {settings.state_dir / 'postgres'}" if settings.dsn is None else hide_password(dsn)
+    where = f"embedded, in {settings.state_dir / 'postgres'}" if settings.dsn is None else hide_password(dsn) + whence
     announce(f"Postgres: {where}")
     announce(f"Look into it: `mirror psql{settings.options}`")
     if command := psql_command(dsn):

@@ -3,8 +3,10 @@
 The state format is a whole number; it is raised when an older mirror would misread a file. Where a file has it:
 
 ===========================================  ==========================================================
-file in the source's folder                  the format in it
+file                                         the format in it
 ===========================================  ==========================================================
+in the state directory: ``server.json``      as the next ones
+in a source's folder:
 ``settings.json``, ``status.json``,          the member ``format``; beside it ``mirror``, the version of the
 ``parity.json``, ``shadow.json``             package that wrote it
 a segment of the spool, ``shadow.redo``      two bytes of each record (:mod:`mirror.capture.spool`); that of the

@@ -71,6 +71,12 @@ def schemas_of(conn: Conn, path: str) -> list[str]:
     return [str(name) for (name,) in conn.execute(statement("source_schemas"), (path,)).fetchall()]
 
 
+def has_rows(conn: Conn, path: str) -> bool:
+    """Whether a copy of a source, one that :func:`schemas_of` knows, has ever been completed there."""
+    query = "SELECT EXISTS (SELECT FROM mirror.sources WHERE path = $1::text AND generation IS NOT NULL)"
+    return conn.execute(query, (path,)).fetchone() == (True,)
+
+
 def plan(conn: Conn, path: str, schema: str) -> Removal | None:
     """What would go with a source; None: Postgres knows nothing of it. Changes nothing.
 

@@ -27,7 +27,6 @@ from mirror.core.errors import (
 )
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn
-from mirror.core.source_settings import remember_schema
 from mirror.core.status import Phase
 from mirror.postgres.keeper import Keeper
 from mirror.postgres.profiles import PROFILES
@@ -261,8 +260,7 @@ class Pipeline:
         self.status.capture = "WAL" if self._source.in_wal_mode else "pages"
         if self._sink is None:
             self._open_sink()
-        if not self.task.resume_only:
-            remember_schema(self.task.folder, self.task.schema)
+        self.task.remember()
         if not self._agreed:
             assert self._sink is not None
             self._repairs.read_by_rules(self._replica, self._sink)

@@ -78,6 +78,8 @@ class SupervisorSettings:
     """Bytes of one source's spool; :data:`LEAST_SPOOL_LIMIT` or more."""
     changes: Callable[[Path], FeedOfSource] | None = None
     """Returns the change feed of a source; None: there are none."""
+    begun: Callable[[], None] | None = None
+    """As :attr:`SourceTask.begun`, for each source. Thread: any."""
     capture: str = CAPTURE_MODULE
     """The module that the capture process runs."""
 
@@ -156,6 +158,7 @@ class Supervisor:
             link=settings.links.get(source),
             changes=settings.changes and settings.changes(source),
             options=settings.options,
+            begun=settings.begun,
             called=names_apart(map(str, [*map(resolve, settings.sources), *self.sources, source]))[str(source)],
         )
 

@@ -183,6 +183,7 @@ def test_parity_shares_no_code_with_capture() -> None:
 def test_apsw_is_imported_only_where_a_connection_is_meant(module: str) -> None:
     allowed = (
         "mirror.replica.declared",
+        "mirror.replica.likeness",
         "mirror.replica.source_connection",
         "mirror.sqlite.decode.",
         "mirror.postgres.load",
