@@ -128,7 +128,7 @@ def _notes(report: StatusReport) -> Iterator[tuple[str, str]]:
     if (detail := words.detail(report)) is not None:
         yield detail, "yellow" if report.killed is not None else ""
     for cause in causes(report.refusals, report.schema):
-        yield f"refused: {cause.named}: {cause.reason}", "red"
+        yield f"{'damaged' if cause.is_damage else 'refused'}: {cause.named}: {cause.reason}", "red"
     if report.last_error:
         yield f"last error: {report.last_error}", "red"
     for step in report.next_steps:

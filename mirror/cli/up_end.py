@@ -112,7 +112,7 @@ class Refusals:
         lines = []
         for cause in causes(state.refusals, state.schema):
             advice = cause.advice(options, own_schema)
-            lines.append(f"Postgres refuses {cause.named}: {cause.reason}{f' -- {advice}' if advice else ''}")
+            lines.append(f"{cause.said}{f' -- {advice}' if advice else ''}")
         if is_refused(state) and lines:
             none = f"none of its {counted(state.tables, 'table')} can be mirrored"
             if len(lines) == 1:
@@ -168,7 +168,9 @@ def left(state: SourceStatus, done: int, tables: int) -> tuple[str, Due]:
             at = f"it had loaded {done:,} of {counted(tables, 'table')}, which count once all are there"
             return f"Postgres has nothing of it yet: the first copy was cut short; {at}", Due.UP
         return "Postgres has nothing of it yet", Due.UP
-    rejects = f", but for {counted(state.rejects, 'row')} that it cannot hold" if state.rejects else ""
+    lacks = [f"{counted(state.rejects, 'row')} that it cannot hold"] if state.rejects else []
+    lacks += [f"{counted(len(state.refusals), 'table')} that it has not as in the file"] if state.refusals else []
+    rejects = f", but for {' and '.join(lacks)}" if lacks else ""
     until = "" if state.committed_at is None else f", up to {_moment(state.committed_at)}"
     if state.phase is Phase.PAUSED:
         return f"it is paused; Postgres has what there was{until}{rejects}", Due.NOTHING

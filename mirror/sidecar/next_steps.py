@@ -75,7 +75,8 @@ def refused(report: StatusReport, options: str = "", own_schema: str = "") -> li
         steps.append(f"{command}  # names that are taken: {', '.join(taken)}")
     for cause in causes(report.refusals, report.schema):
         if not cause.own_schema:
-            steps.append(f"{cause.named}: {cause.next_step or cause.reason}")
+            again = f"put that right, and `mirror rejects retry {_named(report, options)}` tries again at once"
+            steps.append(f"{cause.named}: {cause.next_step or again}")
     return steps
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from loguru import logger
 from msgspec.structs import replace
 
-from mirror.core.errors import FencedError, MirrorError, SinkError
+from mirror.core.errors import FencedError, FormatError, MirrorError, SinkError
 from mirror.core.published import POSITION_FILE
 from mirror.core.rows import SchemaChange
 from mirror.core.status import STATUS_FILE, OutageReport, Phase, saved_report
@@ -149,7 +149,8 @@ class Told:
         waits = "waits for Postgres: " if postgres else ""
         if outage is None or outage.ended_at is not None:
             self._begin(str(error), postgres=postgres)
-            self._log.warning("{}: {}{error}", self._name, waits, error=error)
+            level = "INFO" if isinstance(error, FormatError) else "WARNING"  # a copy is wrong, and is made again
+            self._log.log(level, "{}: {}{error}", self._name, waits, error=error)
         else:
             self._status.outage = replace(outage, tries=outage.tries + 1, postgres=outage.postgres or postgres)
             if _form(error) in self._said:
