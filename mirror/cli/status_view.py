@@ -19,7 +19,7 @@ from rich.text import Text
 from mirror.cli import status_words as words
 from mirror.cli.around import around_lines, reads_text
 from mirror.cli.output import print_line, print_prose, print_table, printable, text
-from mirror.core.status import AroundReport, StatusReport, kept_text, rejected
+from mirror.core.status import AroundReport, StatusReport, kept_text, named, rejected
 from mirror.core.words import counted, names_apart
 from mirror.sidecar.refused import causes
 
@@ -159,6 +159,9 @@ def _tables(report: StatusReport) -> Iterator[tuple[str, str]]:
     if report.escaped:
         kept = ", ".join(report.escaped)
         yield f"shown without NUL and invalid bytes, and kept whole in _original: {kept}", ""
+    if report.not_json:
+        columns = f"{counted(len(report.not_json), 'column')} declared JSON: {named(report.not_json)}"
+        yield f"no JSON in {columns}: such a text is a JSON string in Postgres, and `#>> '{{}}'` gives it", ""
     if report.left_out:
         left_out = ", ".join(report.left_out)
         yield f"left out: {left_out}: virtual columns that only the program itself can compute", ""

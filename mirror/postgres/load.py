@@ -32,6 +32,7 @@ from mirror.postgres.distributed import look, stage_for
 from mirror.postgres.dml import Stage
 from mirror.postgres.dumpers import JsonDumper, JsonKeyDumper, NumericDumper
 from mirror.postgres.failures import TOO_MANY_COLUMNS, concerns_one_row
+from mirror.postgres.history import note_not_json
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import attempt, in_parts
@@ -85,6 +86,7 @@ class Loader:
         self._log = log
         self._damaged = damaged
         self._damage: FormatError | None = None
+        self._not_json: set[str] = set()
         self._conn = conn
         self._source_id = str(source_id)
         self._editor = editor
@@ -123,10 +125,14 @@ class Loader:
         while True:
             surprise: Exception | None = None
             misfit: ColumnMisfit | None = None
-            self._damage = None
+            self._damage, self._not_json = None, set()
             try:
                 with attempt(self._conn, "load a table", table.name):
                     self._load_once(table, overrides, by_rowid, careful)
+                    whole = self._damage is None
+                    note_not_json(
+                        self._conn, int(self._source_id), editor.targets, table.name, self._not_json, whole=whole
+                    )
                 if self._damage is None:
                     editor.lift(table.name)
                 elif self._damaged is not None:
@@ -361,6 +367,7 @@ class Loader:
                 done += len(part)
                 self._progress(table.name, done, total)
             self.dimensions |= {(target.name, *found) for found in planner.dimensions}
+            self._not_json = planner.not_json
             for entry in rejected:
                 self._conn.execute(
                     statement("reject_save"),
@@ -376,8 +383,8 @@ def damage(source: str, table: str, error: FormatError) -> RefusedError:
     return RefusedError(
         "read a table",
         table,
-        f"the file is damaged there ({where}); Postgres has the rows that can be read, and keeps those that could be read"
-        " earlier",
+        f"the file is damaged there ({where}); Postgres has the rows that can be read, and keeps those that could be"
+        " read earlier",
         next_step=recover(Path(source)),
     )
 

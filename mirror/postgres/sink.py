@@ -22,10 +22,11 @@ from mirror.core.rows import Batch, TableResult
 from mirror.core.tables import ColumnType, Profile, Table
 from mirror.postgres import lease
 from mirror.postgres.announce import Announcer
-from mirror.postgres.apply import Transaction, advance, apply_rows, set_loaded
+from mirror.postgres.apply import Transaction, advance, apply_rows, keep_not_json, set_loaded
 from mirror.postgres.binding import bind
 from mirror.postgres.created import types_of_made
 from mirror.postgres.failures import sink_error, translated
+from mirror.postgres.history import not_json
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.load import AllRows, Loader, Progress, damage
 from mirror.postgres.migrate import migrate, migrate_profile, statement
@@ -78,6 +79,8 @@ class Sink(AbstractContextManager["Sink"]):
         self._rejects: dict[str, int] = {}
         self.overrides: dict[str, dict[str, ColumnType]] = {}
         """By source table and column: types that values have made necessary."""
+        self.not_json: frozenset[tuple[str, str]] = frozenset()
+        """Source table and column of documents that have values that are none."""
         self.moved: list[Moved] = []  #: What batches did to rejects, since the caller took it out.
         self._misfits: dict[tuple[str, str], Seen] = {}
         self.may_replace = False  #: Whether a copy or repair may replace rows that others have written.
@@ -144,6 +147,7 @@ class Sink(AbstractContextManager["Sink"]):
             with conn.transaction():  # the tables may be those of an older mirror
                 migrate_profile(conn, migrations, self._schema)
         self._use(load_targets(conn, self._source_id, self._agent))
+        self.not_json = not_json(self._targets)
         self.others.watch(self._targets)
         self._refusals = load_refusals(conn, self._source_id)
         self._rejects = count_rejects(self._conn, self._source_id)
@@ -362,9 +366,11 @@ class Sink(AbstractContextManager["Sink"]):
             self.overrides = {name: made for name, target in targets.items() if (made := target.overrides)}
         self._targets = targets
 
-    def _took(self, editor: SchemaEditor, rejects: dict[str, int]) -> None:
-        """Take over what a committed transaction has changed."""
+    def _took(self, editor: SchemaEditor, rejects: dict[str, int], *, columns: bool = True) -> None:
+        """Take over what a committed transaction has changed. ``columns``: what is kept of columns, too."""
         self._use(editor.targets)
+        if columns:
+            self.not_json = not_json(editor.targets)
         self._refusals, self._rejects = editor.refusals, rejects
         self._misfits.clear()
         if self._dimensions.took():
@@ -398,6 +404,7 @@ class Sink(AbstractContextManager["Sink"]):
                 rejects = transaction.rejects = count_rejects(self._conn, self._source_id)
             results = apply_rows(transaction, self._changes.watch(batch, editor.stored), editor.stored)
             editor.finish(transaction.flush)
+            noted = keep_not_json(transaction, self._source_id, self._planners.values(), editor.targets)
             seen = {(each.target.name, *found) for each in self._planners.values() for found in each.dimensions}
             for dimension in self._dimensions.new(seen):
                 transaction.queue(*dimension)
@@ -411,7 +418,7 @@ class Sink(AbstractContextManager["Sink"]):
                 rejects, moved = settle_rejects(self._conn, self._source_id, results)
             self._faults("apply:before-commit")
             transaction.commit()
-        self._took(editor, rejects)
+        self._took(editor, rejects, columns=noted or bool(batch.schema_changes or widen))
         self.moved += moved
         self._position = batch.position
         self._faults("apply:after-commit")

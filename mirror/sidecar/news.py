@@ -32,11 +32,13 @@ class Held:
     """By source table: where it is stored."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     rejects: Mapping[str, int] = field(default_factory=dict)
+    not_json: frozenset[tuple[str, str]] = frozenset()
+    """Table and column of those declared JSON that have values which are none."""
 
     @classmethod
     def of(cls, sink: Sink) -> Held:
         """What a session in Postgres knows of it."""
-        return cls(sink.mappings, sink.refusals, sink.rejects)
+        return cls(sink.mappings, sink.refusals, sink.rejects, sink.not_json)
 
     @property
     def tables(self) -> set[str]:
@@ -113,6 +115,8 @@ def news(
         said += _of_columns(before, after, renames)
     if before.targets != after.targets:
         said += _of_types(before, after, renames, steps, definitions=definitions)
+    if before.not_json != after.not_json:
+        said += _of_json(before, after, renames)
     said += _of_refusals(before, after, renames)
     said += _of_rejects(before, after, renames, moved, steps)
     return [each for each in said if each is not None]
@@ -256,6 +260,17 @@ def _of_types(before: Held, after: Held, renames: Renames, steps: Steps, *, defi
         yield News("INFO", text, {"columns_escaped": len(escaped)})
     if changed:
         yield News("INFO", f"{counted(len(changed), 'column')} of another type: {named(changed)}")
+
+
+def _of_json(before: Held, after: Held, renames: Renames) -> Iterable[News]:
+    tables = ((renames.table(table), column) for table, column in before.not_json)
+    were = {(table, renames.columns(table).get(column, column)) for table, column in tables}
+    if found := [f"{table}.{column}" for table, column in sorted(after.not_json - were)]:
+        text = (
+            f"{counted(len(found), 'column')} declared JSON with values that are no JSON: {named(found)}; in Postgres a"
+            " text of them is a JSON string, of which `->` and `->>` give NULL, and `#>> '{}'` the text"
+        )
+        yield News("WARNING", text, {"columns_not_json": len(found)})
 
 
 def _by_name_now(target: Target | None, names: Mapping[str, str]) -> dict[str, TargetColumn]:

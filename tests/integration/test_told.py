@@ -176,6 +176,40 @@ def test_the_first_text_that_is_escaped(mirror: MirrorProcess, writer: Writer, l
     assert log.all()[-1][1] == line and events(mirror) == {"columns_escaped": 1}
 
 
+@pytest.mark.parametrize("text", ["hello", '["\\u0000"]'])
+def test_the_first_text_that_is_no_json(
+    mirror: MirrorProcess, writer: Writer, log: Log, database: Path, text: str
+) -> None:
+    """It is a JSON string in Postgres, where queries for its members find nothing; also one of the first copy."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v JSON, w JSON)", ("INSERT INTO t VALUES (1, '{}', ?)", (text,)))
+    mirror.start()
+    mirror.status_when(lambda status: status["phase"] == "following")
+    said = "1 column declared JSON with values that are no JSON: "
+    assert [line[1].startswith(f"{said}t.w; in") for line in log.new(said) if said in line[1]] == [True]
+    assert mirror.status()["not_json"] == ["t.w"]
+    writer.run(("INSERT INTO t VALUES (2, ?, ?)", (text, text)))
+    log.one("WARNING", f"{said}t.v; in Postgres a text of them is a JSON string, of which `->` and `->>` give NULL")
+    writer.run(("INSERT INTO t VALUES (3, ?, ?)", (text, text)), "ALTER TABLE t RENAME COLUMN v TO x")
+    mirror.check()
+    assert [name for name, _ in log.new("renamed")] == ["INFO"], "that is all"
+    assert events(mirror) == {"columns_not_json": 2, "columns_renamed": 1}
+    cli = CommandLine(mirror.state_dir, mirror.dsn)
+    shown = cli.run("status", database, "--state-dir", mirror.state_dir).out
+    assert "no JSON in 2 columns declared JSON: t.w, t.x" in " ".join(shown.split()), shown
+    plan = cli.run("cutover", "plan", database, "--state-dir", mirror.state_dir, "--postgres", mirror.dsn)
+    assert "2 columns with values that are no JSON" in " ".join(plan.out.split()), plan.out
+    mirror.kill()
+    mirror.start()
+    mirror.wait_applied()
+    assert mirror.status()["not_json"] == ["t.w", "t.x"]
+    writer.run("UPDATE t SET w = '{}' WHERE id > 0")
+    mirror.wait_applied()
+    with mirror.control() as control:
+        control.retry(LIMIT)
+    assert mirror.status()["not_json"] == ["t.x"]
+    mirror.check()
+
+
 def test_tables_and_columns_of_the_source(mirror: MirrorProcess, writer: Writer, log: Log) -> None:
     writer.run("CREATE TABLE old(id INTEGER PRIMARY KEY, a TEXT, b TEXT)", "INSERT INTO old VALUES (1, 'a', 'b')")
     begin(mirror, log)
