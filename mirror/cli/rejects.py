@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import psycopg
 from rich.console import Console
 
 from mirror.cli.groups import Commands
-from mirror.cli.mending import find, key_columns, mend
+from mirror.cli.mending import alike, find, key_columns, mend
 from mirror.cli.options import (
     advise_replacing,
     common,
@@ -167,15 +168,27 @@ def _rejects(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
         if cursor.execute("SELECT to_regclass('mirror.rejects') IS NULL").fetchone() == (True,):
             return []
         rows = cursor.execute(statement("rejects_list"), (str(source), schema)).fetchall()
-    return [_as_json(source, *row) for row in rows]
+    keys: dict[object, list[Any]] = {}
+    for table, key, *_ in rows:
+        keys.setdefault((table, alike(values := json.loads(key))), []).append(values)
+    return [_as_json(source, keys, *row) for row in rows]
 
 
 def _as_json(
-    source: Path, table: str, key: str, reason: str, row: str, position: str, seen: str, columns: Any, named: Any
+    source: Path,
+    keys: Mapping[object, list[Any]],
+    table: str,
+    key: str,
+    reason: str,
+    row: str,
+    position: str,
+    seen: str,
+    columns: Any,
+    named: Any,
 ) -> dict[str, Any]:
     values, of_row = json.loads(key), json.loads(row)
     names = None if columns is None else key_columns(columns, named)
-    known = columns is not None
+    known, others = columns is not None, keys[table, alike(values)]
     return {
         "source": str(source),
         "table": table,
@@ -184,8 +197,8 @@ def _as_json(
         "row": of_row,
         "position": position,
         "first_seen": seen,
-        "statement": mend(table, names, values, of_row, reason) if known else None,
-        "find": find(table, names, values, of_row) if known else None,
+        "statement": mend(table, names, values, of_row, reason, others) if known else None,
+        "find": find(table, names, values, of_row, others) if known else None,
     }
 
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from mirror.core.literals import shortened
 from mirror.core.rows import RowChange
 from mirror.core.tables import ANY_TEXT, Table
-from mirror.core.values import BadText, Row, Value
+from mirror.core.values import Row, Value
 from mirror.postgres.codecs import (
     MAX_ROW_BYTES,
     OVERSIZED,
@@ -202,7 +203,7 @@ class RowPlanner:
 
     def _seen(self, value: Value, row: Row, rowid: int | None) -> Seen:
         key = self._json_key(row, rowid)
-        return Seen(kind_of(value), shown(value), key if len(key) <= _SHOWN_KEY else "")
+        return Seen(kind_of(value), shortened(value, _SHOWN), key if len(key) <= _SHOWN_KEY else "")
 
     def _held_key(self, row: Row, rowid: int | None) -> tuple[str | None, ...] | None:
         """Encode the key under which Postgres may have a row; None if no row can have it."""
@@ -222,15 +223,6 @@ class RowPlanner:
             return f'{{"rowid":{rowid}}}'
         values: list[Value] = [rowid] if self._by_rowid else [row[index] for index in self._key_at]
         return json_array(values)
-
-
-def shown(value: Value) -> str:
-    """A value for people: of a long one the beginning."""
-    if isinstance(value, BadText):
-        value = value.raw
-    if isinstance(value, str | bytes) and len(value) > _SHOWN:
-        return f"{value[:_SHOWN]!r}..."
-    return repr(value)
 
 
 def _in_full(encode: Encoder, column: TargetColumn, *, of_key: bool) -> Callable[[Value], Sent]:

@@ -20,6 +20,7 @@ from mirror.core.published import POSITION_FILE
 from mirror.core.rows import SchemaChange
 from mirror.core.status import STATUS_FILE, OutageReport, Phase, saved_report
 from mirror.core.words import counted
+from mirror.postgres.refusals import Moved
 from mirror.postgres.sink import Sink
 from mirror.sidecar.comparison import Comparison
 from mirror.sidecar.news import Held, News, Steps, added, compared, lasted, news, stands
@@ -91,10 +92,20 @@ class Told:
         ``changes``, ``definitions``: as for :func:`~mirror.sidecar.news.news`.
         """
         assert self._held is not None
-        before, self._held, moved = self._held, Held.of(sink), sink.moved
-        if changes or moved or before != self._held:
+        before, held, moved = self._held, Held.of(sink), sink.moved
+        if not moved and before.rejects != held.rejects:
+            moved = self._examples(before, held, sink)  # of a copy; it may fail, and is looked at again
+        self._held = held
+        if changes or moved or before != held:
             sink.moved = []
             self._say(news(before, self._held, changes, moved, steps=self._steps, definitions=definitions))
+
+    @staticmethod
+    def _examples(before: Held, held: Held, sink: Sink) -> list[Moved]:
+        """Of each table that has more rejects than before, the first."""
+        more = {table: number - before.rejects.get(table, 0) for table, number in held.rejects.items()}
+        found = {table: sink.ledger.first_reject(table) for table, number in more.items() if number > 0}
+        return [Moved(table, more[table], 0, 0, *first) for table, first in found.items() if first is not None]
 
     # -- copies and comparisons --------------------------------------------------------------------
 

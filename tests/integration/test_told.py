@@ -77,13 +77,16 @@ def test_rows_that_postgres_cannot_hold(mirror: MirrorProcess, writer: Writer, l
     writer.run("CREATE TABLE t(k TEXT PRIMARY KEY, v INTEGER)", "INSERT INTO t VALUES ('good', 1)")
     begin(mirror, log)
     writer.transaction(filling(f"{_BAD}, i").format(1, 3000))
-    line = log.one("WARNING", "3,000 rows rejected, as Postgres cannot hold them: t: the first one: k: ")
+    line = log.one(
+        "WARNING",
+        "3,000 rows rejected, as Postgres cannot hold them: t: the first one: key CAST(x'62ff31' AS TEXT): k: ",
+    )
     assert line.endswith(f"`mirror rejects list {mirror.sources[0]}`") and "is there no more" not in line
     mirror.wait_applied()
     writer.run("UPDATE t SET v = 0 WHERE v = 7")
     mirror.wait_applied()
     writer.run("UPDATE t SET k = CAST(x'ff' AS TEXT) WHERE k = 'good'")
-    line = log.one("WARNING", "1 row rejected, as Postgres cannot hold it: t: k: ")
+    line = log.one("WARNING", "1 row rejected, as Postgres cannot hold it: t, key CAST(x'ff' AS TEXT): k: ")
     assert "; it was in Postgres until now, and is there no more; " in line
     mirror.wait_applied()
     writer.transaction("UPDATE t SET k = 'row' || v WHERE v IN (8, 9)", "DELETE FROM t WHERE v = 10")
@@ -101,7 +104,9 @@ def test_a_few_of_many_tables(mirror: MirrorProcess, writer: Writer, log: Log) -
     writer.run(*(f"CREATE TABLE {name}(k TEXT PRIMARY KEY) WITHOUT ROWID" for name in "abc"))
     begin(mirror, log)
     writer.transaction(*(f"INSERT INTO {name} VALUES (CAST(x'ff' AS TEXT))" for name in "ab"))
-    log.one("WARNING", "2 rows rejected, as Postgres cannot hold them: a, b: the first one: a: k: ")
+    log.one(
+        "WARNING", "2 rows rejected, as Postgres cannot hold them: a, b: the first one: a, key CAST(x'ff' AS TEXT): k: "
+    )
 
 
 def test_a_column_that_becomes_jsonb_and_is_narrow_again(mirror: MirrorProcess, writer: Writer, log: Log) -> None:
