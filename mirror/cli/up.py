@@ -166,6 +166,7 @@ def up(
                 links=settings.links,
                 schema_of=partial(named_schema, settings),
                 options=settings.options,
+                embedded=settings.dsn is None,
                 profiles=profiles,
                 rules=settings.rules,
                 restarts=not once,

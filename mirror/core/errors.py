@@ -241,6 +241,9 @@ class SinkError(MirrorError):
 
     code = "postgres"
     more: ClassVar[tuple[str, ...]] = ("sqlstate",)
+    lost = False
+    """Whether the server cannot be reached, or has ended the session: it is not about what was asked of it. It is not
+    carried over a socket."""
 
     def __init__(
         self,

@@ -275,6 +275,41 @@ def test_postgres_lost_and_back(mirror: MirrorProcess, writer: Writer, log: Log,
     assert status["outage"]["ended_at"] >= status["outage"]["began_at"] and events(mirror) == {"reconnections": 1}
 
 
+def test_one_line_where_many_sources_lose_postgres(
+    make_mirror: Callable[..., MirrorProcess], folder: Path, dsn: str
+) -> None:
+    """And one when it is there again; neither says what the mirror was just doing."""
+    sources = [folder / f"{name}.db" for name in "abcd"]
+    writers = [Writer(source) for source in sources]
+    for each in writers:
+        each.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    mirror = make_mirror(*sources)
+    mirror.log = folder / "log"
+    for source, schema in zip(sources, "abcd", strict=True):
+        mirror.schemas[source] = schema
+    with Proxy(dsn) as proxy:
+        mirror.its_dsn = proxy.dsn
+        mirror.start()
+        for source in sources:
+            mirror.status_when(lambda status: status["phase"] == "following", source)
+        said = mirror.log.read_text()
+        proxy.refuse()
+        for each in writers:
+            each.run("INSERT INTO t VALUES (1)")
+        for source in sources:
+            mirror.status_when(lambda status: status["phase"] == "waiting" and status["outage"]["tries"] > 2, source)
+        proxy.accept()
+        for source in sources:
+            mirror.status_when(lambda status: status["phase"] == "following", source)
+        mirror.stop()
+    told = [line for line in mirror.log.read_text().removeprefix(said).splitlines() if re.search(r" (INFO|WARN)", line)]
+    away, back = told
+    assert re.search(r"WARNING .* Postgres is away, and 4 sources wait for it: ", away), told
+    assert re.search(r"INFO .* Postgres is there again after [\d.]+ \w+: 4 sources go on$", back), told
+    for each in writers:
+        each.close()
+
+
 def test_a_start_that_heals_a_gap(mirror: MirrorProcess, writer: Writer, log: Log) -> None:
     """One line, which is no warning: how long nobody was there, what it has cost, and that nothing was lost."""
     writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)")
