@@ -21,13 +21,14 @@ from mirror.cli.options import advise_replacing, own_schema_command
 from mirror.cli.output import BAD
 from mirror.core.config.settings import Settings
 from mirror.core.dsn import hide_password, without_password
-from mirror.core.errors import MirrorError, OthersWroteError, SealedError
+from mirror.core.errors import GOES_ON, MirrorError, OthersWroteError, SealedError
 from mirror.core.positions import Lsn
 from mirror.core.status import Phase, StatusReport, moved_text
 from mirror.core.words import counted
 from mirror.parity.proof import ENOUGH, described
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.refused import causes
+from mirror.sidecar.server_outage import STARTED_AGAIN
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.supervisor import Supervisor
 
@@ -203,6 +204,8 @@ def report_end(
         # Finalized before it began, beside others that are mirrored: that is all that there is to do.
         failed = [error for error in failed if not isinstance(error, SealedError)]
     for error in failed:
+        if given.once:  # it does not go on
+            error.next_step = error.next_step.replace(GOES_ON, "; then run it again")
         if isinstance(error, OthersWroteError):
             advise_replacing(error, f"{given.again(settings.options, [Path(error.place)])} --replace-rows")
     due: dict[Pipeline, Due] = {}
@@ -266,7 +269,9 @@ def _say_next(supervisor: Supervisor, settings: Settings, due: Mapping[Pipeline,
     if first is not None and most is Due.POSTGRES:
         assert first.status.error is not None
         step = first.status.error["next_step"] or "see what Postgres' own log says"
-        announce(f"Next: {step}; then `{given.again(options)}`.")
+        # The embedded one starts with the command.
+        first_of_all = "" if step == STARTED_AGAIN else f"{step}; then "
+        announce(f"Next: {first_of_all}`{given.again(options)}`.")
     elif most is Due.UP:
         announce(f"Next: `{given.again(options)}` goes on.")
     elif most is Due.PARITY:

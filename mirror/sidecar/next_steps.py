@@ -34,9 +34,11 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
         steps.append(start_step(Path(report.source), options))
     steps += refused(report, options, own_schema)
     steps += [f"{note.rule}: {note.next_step}" for note in report.rules if note.next_step]
-    steps += [
-        f"move them to {report.schema}.{each.table}, or drop {each.kept}: {named(each.objects)}" for each in report.kept
-    ]
+    for each in report.kept:
+        shown = f"`mirror dropped list {shlex.quote(each.kept)}{options}`"
+        steps.append(
+            f"have {named(each.objects)} use {report.schema}.{each.table}: {shown} says what is for {each.kept}"
+        )
     if report.index_error:
         steps.append(f"start the mirror again to build the vector index: {report.index_error}")
     if report.discrepancies:
@@ -54,6 +56,9 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
         steps.append(f"{found}: `mirror rejects list {source}`")
     if report.reverse is not None and report.reverse.kept_open:
         steps.append(f"the reverse window has elapsed, and the way back is open still: {report.reverse.kept_open}")
+    if report.others_wrote:
+        differs = f"`{comparison(report, options)}` shows where they differ from the file"
+        steps.append(f"others have written {counted(report.others_wrote, 'row')} in Postgres: {differs}")
     if report.overwritten:
         steps.append(f"look at rows of others that were replaced: `mirror overwritten list {source}`")
     for told in (report.changes.redis, report.changes.webhook) if report.changes else ():
