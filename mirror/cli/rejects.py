@@ -29,6 +29,7 @@ from mirror.cli.running import gate_of
 from mirror.core.commands import command
 from mirror.core.config.settings import Settings
 from mirror.core.errors import ControlError, OthersWroteError
+from mirror.core.status import named
 from mirror.core.words import counted, names_apart
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import require_known_schema, statement
@@ -139,8 +140,9 @@ def retry(settings: Settings, debug: bool, timeout: float, replace_rows: bool) -
             schema = schema_of(settings, source)
             with gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.rules) as mirror:
                 deadline = time.monotonic() + timeout
+                before = mirror.status()
                 # What was repaired a moment ago would be sent as it was. (A moved source refuses, and answers no wait.)
-                if mirror.status().reverse is None and not mirror.wait(timeout):
+                if before.reverse is None and not mirror.wait(timeout):
                     late = f"what is committed is not in Postgres after {timeout:g} s"
                     step = "retry, or give it more by --timeout"
                     raise ControlError("send rejected rows again", str(source), late, next_step=step, retryable=True)
@@ -152,7 +154,15 @@ def retry(settings: Settings, debug: bool, timeout: float, replace_rows: bool) -
                 status = mirror.status()
             left += status.rejects + len(status.refusals)
             refused = f", {counted(len(status.refusals), 'table')} refused" if status.refusals else ""
-            click.echo(f"{source.name}: {counted(status.rejects, 'row')} that Postgres cannot hold{refused}")
+            wide = {*before.widened, *before.escaped} - {*status.widened, *status.escaped}
+            narrow = f"{named(sorted(wide))} {'has its' if len(wide) == 1 else 'have their'} own type again"
+            rows = (
+                f"{counted(status.rejects, 'row')} that Postgres cannot hold"
+                if status.rejects
+                else "every row is there"
+            )
+            said = ", ".join(filter(None, [narrow if wide else "", rows]))
+            click.echo(f"{source.name}: {said}{refused}")
             if status.rejects:
                 shown = command("rejects list", str(source), settings.options)
                 click.echo(f"Next: {shown}  # which rows, and how to change them in the source")

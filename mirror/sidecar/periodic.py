@@ -108,8 +108,9 @@ def line_of(
     since: float,
     options: str = "",
 ) -> Line:
-    """The line. ``options``: as for :class:`PeriodicLine`. ``not_begun``: names of sources that could not begin, and why. ``before``: by source, the commits and
-    rows that were told ``since`` seconds ago; of a pipeline that began anew since then they count from 0.
+    """The line. ``not_begun``: names of sources that could not begin, and why. ``before``: by source, the commits and
+    rows that were told ``since`` seconds ago; of a pipeline that began anew since then they count from 0. ``options``:
+    as for :class:`PeriodicLine`.
     """
     names = names_apart(report.source for report in reports)
     commits, rows = (sum(_more(report, before, at) for report in reports) for at in (0, 1))

@@ -422,7 +422,7 @@ def test_damage_in_the_middle_is_never_passed_over(spool_folder: Path) -> None:
 
 
 class FullDisk:
-    """Lets some writes fail as a full disk does, or a full quota: what is left of a short one fails, with the reason."""
+    """Lets some writes fail as a full disk does, or, after a short one, a full quota."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.full = False
