@@ -56,9 +56,6 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
         steps.append(f"{found}: `mirror rejects list {source}`")
     if report.reverse is not None and report.reverse.kept_open:
         steps.append(f"the reverse window has elapsed, and the way back is open still: {report.reverse.kept_open}")
-    if report.others_wrote:
-        differs = f"`{comparison(report, options)}` shows where they differ from the file"
-        steps.append(f"others have written {counted(report.others_wrote, 'row')} in Postgres: {differs}")
     if report.overwritten:
         steps.append(f"look at rows of others that were replaced: `mirror overwritten list {source}`")
     for told in (report.changes.redis, report.changes.webhook) if report.changes else ():
