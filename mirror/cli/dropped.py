@@ -13,6 +13,7 @@ import click
 import psycopg
 from rich.console import Console
 
+from mirror.cli.agreed import agrees, has_to_ask, yes_option
 from mirror.cli.groups import Commands
 from mirror.cli.options import common_as, help_end, json_option, postgres_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line
@@ -94,18 +95,20 @@ def list_(settings: _Named, debug: bool, as_json: bool) -> None:
     short_help="Drop tables SQLite has dropped, for good.",
     epilog=help_end(
         "mirror dropped purge --dry-run",
-        "mirror dropped purge notes__dropped_3_120",
+        "mirror dropped purge notes__dropped_3_120 --yes",
         codes={
             0: "all of them are gone, or there were none",
-            1: "some stay, because others use or have made them",
+            1: "some stay, because others use or have made them, or you have answered no",
         },
     ),
 )
 @_common
 @json_option
 @click.option("--dry-run", is_flag=True, help="Say which would go, and change nothing.")
-def purge(settings: _Named, debug: bool, as_json: bool, dry_run: bool) -> None:
-    """Drop the tables that are kept (or only TABLEs), with their rows, from Postgres. There is no way back.
+@yes_option
+def purge(settings: _Named, debug: bool, as_json: bool, dry_run: bool, yes: bool) -> None:
+    """Drop the tables that are kept (or only TABLEs), with their rows, from Postgres. It asks first: there is no way
+    back.
 
     One on which a view, a foreign key, a function or a trigger depends stays, and is named: nothing of others is
     dropped. So does, unless TABLE names it, one that others may read and its successor not, and one that is
@@ -115,16 +118,16 @@ def purge(settings: _Named, debug: bool, as_json: bool, dry_run: bool) -> None:
     with postgres_of(known) as dsn, translated("drop tables that are kept"), connect(dsn, raw=True) as conn:
         require_known_schema(conn)
         found = _chosen(dropped_tables(conn), known, names)
-        stay: dict[str, str] = {}
-        for each in found:
-            if each.strange and not names:
-                stay[_place(each)] = "it is not known to be the mirror's own; it goes if it is named"
-                continue
-            if users := each.depending + ([] if names else each.grants):
-                stay[_place(each)] = named(users)
-                continue
+        stay = {_place(each): why for each in found if (why := _kept_for(each, by_name=bool(names)))}
+        doomed = [] if dry_run else [each for each in found if _place(each) not in stay]
+        if doomed and has_to_ask("drop tables that are kept", yes=yes, as_json=as_json):
+            size = amount(sum(each.bytes for each in doomed))
+            if not agrees(f"Drop {', '.join(map(_place, doomed))} ({size}) for good?"):
+                click.echo("nothing was changed")
+                sys.exit(1)
+        for each in doomed:
             try:
-                if not dry_run and not drop_for_good(conn, each):
+                if not drop_for_good(conn, each):
                     stay[_place(each)] = "something depends on it"
             except psycopg.errors.LockNotAvailable:
                 stay[_place(each)] = "another session reads it just now"
@@ -135,6 +138,13 @@ def purge(settings: _Named, debug: bool, as_json: bool, dry_run: bool) -> None:
     else:
         _say(gone, stay, known, dry_run=dry_run)
     sys.exit(1 if stay else 0)
+
+
+def _kept_for(table: Dropped, *, by_name: bool) -> str:
+    """Why a table stays; empty: it may go."""
+    if table.strange and not by_name:
+        return "it is not known to be the mirror's own; it goes if it is named"
+    return named(table.depending + ([] if by_name else table.grants))
 
 
 def _place(table: Dropped) -> str:
@@ -158,7 +168,7 @@ def _say(gone: Sequence[Dropped], stay: dict[str, str], settings: Settings, *, d
             console, f"next: `mirror dropped list{settings.options}` says what is for them, and why they are kept"
         )
     elif dry_run:
-        print_line(console, f"next: `mirror dropped purge{settings.options}`")
+        print_line(console, f"next: `mirror dropped purge{settings.options} --yes`")
 
 
 def _rows(each: Dropped) -> str:

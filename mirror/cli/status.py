@@ -246,6 +246,8 @@ def with_proof(report: StatusReport, folder: Path, settings: Settings, steps: Se
         steps.append(f"{parity}  # the last comparison is more than a day old")
     elif proof.proof == "never" and report.tables > len(report.refusals) and report.phase in _AT_REST:
         steps.append(f"{parity}  # never compared")
+    elif report.others_wrote and report.phase in _AT_REST:
+        steps.append(f"{parity}  # shows what others have written")
     return replace(report, parity=proof, next_steps=steps, spool_bytes=spool_bytes(folder))
 
 

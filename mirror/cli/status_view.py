@@ -19,7 +19,7 @@ from rich.text import Text
 from mirror.cli import status_words as words
 from mirror.cli.around import around_lines, reads_text
 from mirror.cli.output import print_line, print_prose, print_table, printable, text
-from mirror.core.status import AroundReport, StatusReport, kept_text, rejected
+from mirror.core.status import AroundReport, StatusReport, kept_text, named, rejected
 from mirror.core.words import counted, names_apart
 from mirror.sidecar.refused import causes
 
@@ -128,7 +128,7 @@ def _notes(report: StatusReport) -> Iterator[tuple[str, str]]:
     if (detail := words.detail(report)) is not None:
         yield detail, "yellow" if report.killed is not None else ""
     for cause in causes(report.refusals, report.schema):
-        yield f"refused: {cause.named}: {cause.reason}", "red"
+        yield f"{'damaged' if cause.is_damage else 'refused'}: {cause.named}: {cause.reason}", "red"
     if report.last_error:
         yield f"last error: {report.last_error}", "red"
     for step in report.next_steps:
@@ -159,6 +159,9 @@ def _tables(report: StatusReport) -> Iterator[tuple[str, str]]:
     if report.escaped:
         kept = ", ".join(report.escaped)
         yield f"shown without NUL and invalid bytes, and kept whole in _original: {kept}", ""
+    if report.not_json:
+        columns = f"{counted(len(report.not_json), 'column')} declared JSON: {named(report.not_json)}"
+        yield f"no JSON in {columns}: such a text is a JSON string in Postgres, and `#>> '{{}}'` gives it", ""
     if report.left_out:
         left_out = ", ".join(report.left_out)
         yield f"left out: {left_out}: virtual columns that only the program itself can compute", ""

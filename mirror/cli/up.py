@@ -129,6 +129,8 @@ def up(
     Without --postgres and its variables it starts a Postgres of its own. Without SOURCE it mirrors the sources that
     mirror.json lists.
     """
+    if quiet and log_level in ("debug", "info"):
+        raise click.UsageError(f"-q leaves out what --log-level {log_level} asks for: give one of them.")
     least = log_level or ("warning" if quiet else settings.log.level)
     start_log(LogSettings(log_format or settings.log.format, least))
     if not settings.sources:
@@ -167,6 +169,7 @@ def up(
                 links=settings.links,
                 schema_of=partial(named_schema, settings),
                 options=settings.options,
+                embedded=settings.dsn is None,
                 profiles=profiles,
                 rules=settings.rules,
                 restarts=not once,
@@ -179,7 +182,7 @@ def up(
         beginning.end()
         verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
         service = Service(notifier, mirror)
-        line = PeriodicLine(mirror, partial(report_of, settings))
+        line = PeriodicLine(mirror, partial(report_of, settings), options=settings.options)
         refusals = Refusals(settings)
         view = LiveView(Console(stderr=True), lambda: [name for name, _ in mirror.not_begun])
         rereading = Rereading(settings, click.get_current_context().params, mirror)

@@ -127,7 +127,7 @@ def _wait_for(source: Path, settings: Settings, deadline: float, timeout: float)
         if not error.retryable or time.monotonic() < deadline:
             raise
         return _Outcome(source, f"Postgres does not have everything after {timeout:g} s: {error}")
-    refused = [f"Postgres refuses {cause.named}: {cause.reason}" for cause in causes(report.refusals, report.schema)]
+    refused = [cause.said for cause in causes(report.refusals, report.schema)]
     steps = next_steps(report, settings.options, own_schema_command(settings, source, report.schema))
     if applied:
         return _Outcome(source, "", refused, steps if refused else (), report)

@@ -247,6 +247,7 @@ class EventsReport(msgspec.Struct, frozen=True, kw_only=True):
     rows_rejected: Annotated[int, Meta(description="rows that Postgres could not hold")] = 0
     rows_lost: Annotated[int, Meta(description="of those, rows that were in Postgres, and are there no more")] = 0
     rows_back: Annotated[int, Meta(description="rows that are rejected no more")] = 0
+    columns_not_json: Annotated[int, Meta(description="columns of JSON that got values which are no JSON")] = 0
     reconnections: Annotated[int, Meta(description="how often Postgres was there again after it was lost")] = 0
 
 
@@ -365,6 +366,9 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     worst_lag_at: Annotated[float | None, Meta(description="when the worst lag of the last five minutes was")] = None
     worst_lag_why: Annotated[str, Meta(description="what held the mirror up then; empty: nothing that it knows")] = ""
+    not_json: Annotated[
+        list[str], Meta(description="columns declared JSON with values that are none: jsonb strings and objects there")
+    ] = []
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):

@@ -277,8 +277,8 @@ class Mirror:
             logger.warning("%s", _AGENTS_UNHEARD)
 
     def wait(self, timeout: float) -> bool:
-        """Wait until Postgres has all that is committed now; False if it takes longer than ``timeout`` seconds, or no
-        sidecar starts.
+        """Wait until Postgres has all that is committed now; False if it takes longer than ``timeout`` seconds, no
+        sidecar starts, or Postgres refuses a table, which so is not there: :meth:`status` says which, and why.
         """
         deadline = time.monotonic() + timeout
         for source in self.sources:
@@ -286,6 +286,8 @@ class Mirror:
                 try:
                     with self._client(source) as client:
                         if not client.wait(max(0.0, deadline - time.monotonic()), slack=0.2):
+                            return False
+                        if client.status().refusals:
                             return False
                     break
                 except MirrorError:

@@ -52,6 +52,16 @@ class Ledger:
             ).fetchall()
         return [int(row[0]) for row in rows]
 
+    def first_reject(self, table: str) -> tuple[str, str] | None:
+        """Reason and key of the oldest rejected row of a source table, as ``mirror.rejects`` has them."""
+        with translated("read the rejects", self._path):
+            row = self._conn.execute(
+                "SELECT reason, key FROM mirror.rejects WHERE source_id = $1::bigint AND source_table = $2::text"
+                " ORDER BY reject_id LIMIT 1",
+                (self._source_id, table),
+            ).fetchone()
+        return None if row is None else (str(row[0]), str(row[1]))
+
     def note_healing(self, gaps: list[int], rows: int, seconds: float) -> None:
         """Record what it has cost to heal these gaps (their keys). ``rows``: written and deleted in Postgres."""
         with translated("record what a gap has cost", self._path):

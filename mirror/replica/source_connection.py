@@ -29,6 +29,7 @@ from mirror.core.errors import (
 )
 from mirror.core.files import Stamp
 from mirror.core.place import require_own_name
+from mirror.core.words import counted
 from mirror.replica.filesystem import mounts, network_filesystem
 from mirror.replica.images import Image, Images
 from mirror.replica.names import NameWatch, require_one_name
@@ -195,7 +196,7 @@ class OpenSource:
 
     def not_whole(self, there: int, pages: int) -> SourceError:
         """The error for a file that ends too early."""
-        detail = f"the file has {there} pages of {pages}: a copy of it is not finished"
+        detail = f"the file has {counted(there, 'page')} of {pages:,}: a copy of it is not finished"
         return self._refused(detail, f"let the copy end{GOES_ON}", retryable=True)
 
     def reader(self) -> FileReader:

@@ -1,7 +1,7 @@
 """What is news of a source: from what Postgres held of it before and after, the lines of the log, and what they count.
 
 Pure. A line says one kind of event, of however many rows, columns or tables. The log shows nothing of rows but the
-kind of a value, and a key of numbers.
+kind of a value, a key of numbers, and of a row that is rejected the key, or its beginning.
 """
 
 from __future__ import annotations
@@ -12,16 +12,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from mirror.core.literals import shortened
 from mirror.core.rows import SchemaChange
 from mirror.core.status import EventsReport, GapReport, WideningReport, named
 from mirror.core.tables import ANY_TEXT, ANY_VALUE
 from mirror.core.words import amount, counted
+from mirror.postgres.codecs import from_json
 
 if TYPE_CHECKING:
     from mirror.postgres.ledger import Gap
     from mirror.postgres.refusals import Moved, Refusal
     from mirror.postgres.sink import Sink
     from mirror.postgres.target import Target, TargetColumn, Widening
+
+
+#: Characters or bytes of each value of a key.
+_KEY_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +38,13 @@ class Held:
     """By source table: where it is stored."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     rejects: Mapping[str, int] = field(default_factory=dict)
+    not_json: frozenset[tuple[str, str]] = frozenset()
+    """Table and column of those declared JSON that have values which are none."""
 
     @classmethod
     def of(cls, sink: Sink) -> Held:
         """What a session in Postgres knows of it."""
-        return cls(sink.mappings, sink.refusals, sink.rejects)
+        return cls(sink.mappings, sink.refusals, sink.rejects, sink.not_json)
 
     @property
     def tables(self) -> set[str]:
@@ -113,6 +121,8 @@ def news(
         said += _of_columns(before, after, renames)
     if before.targets != after.targets:
         said += _of_types(before, after, renames, steps, definitions=definitions)
+    if before.not_json != after.not_json:
+        said += _of_json(before, after, renames)
     said += _of_refusals(before, after, renames)
     said += _of_rejects(before, after, renames, moved, steps)
     return [each for each in said if each is not None]
@@ -128,7 +138,7 @@ def stands(held: Held, steps: Steps, *, rejects: int | None, widened: Collection
     if there and (rejects is None or there <= rejects):
         as_before.append(f"{counted(there, 'row')} that Postgres cannot hold ({named(sorted(held.rejects))})")
     elif there:
-        said.append(_rejected(there - (rejects or 0), 0, sorted(held.rejects), "", steps))
+        said.append(_rejected(there - (rejects or 0), 0, sorted(held.rejects), None, steps))
     columns = widened_columns(held.targets)
     if old := [name for name in columns if rejects is None or name in widened]:
         since = [f"{name} since {_at(columns[name].since)}" for name in old]
@@ -258,6 +268,17 @@ def _of_types(before: Held, after: Held, renames: Renames, steps: Steps, *, defi
         yield News("INFO", f"{counted(len(changed), 'column')} of another type: {named(changed)}")
 
 
+def _of_json(before: Held, after: Held, renames: Renames) -> Iterable[News]:
+    tables = ((renames.table(table), column) for table, column in before.not_json)
+    were = {(table, renames.columns(table).get(column, column)) for table, column in tables}
+    if found := [f"{table}.{column}" for table, column in sorted(after.not_json - were)]:
+        text = (
+            f"{counted(len(found), 'column')} declared JSON with values that are no JSON: {named(found)}; in Postgres a"
+            " text of them is a JSON string, of which `->` and `->>` give NULL, and `#>> '{}'` the text"
+        )
+        yield News("WARNING", text, {"columns_not_json": len(found)})
+
+
 def _by_name_now(target: Target | None, names: Mapping[str, str]) -> dict[str, TargetColumn]:
     return {} if target is None else {names.get(each.source, each.source): each for each in target.columns}
 
@@ -314,16 +335,19 @@ def _of_rejects(before: Held, after: Held, renames: Renames, moved: Sequence[Mov
     if some := [table for table, number in rejected.items() if number]:
         first = known.get(some[0])
         lost = sum(known[table].lost for table in some if table in known)
-        yield _rejected(sum(rejected.values()), lost, some, first.reason if first is not None else "", steps)
+        yield _rejected(sum(rejected.values()), lost, some, first, steps)
     if some := [table for table, number in back.items() if number]:
         number = sum(back.values())
         text = f"{counted(number, 'row')} rejected no more: {named(some)}: in Postgres now, or deleted in SQLite"
         yield News("INFO", text, {"rows_back": number})
 
 
-def _rejected(number: int, lost: int, tables: list[str], reason: str, steps: Steps) -> News:
-    parts = [named(tables), "the first one" if number > 1 else "", tables[0] if len(tables) > 1 else "", _short(reason)]
-    where = ": ".join(filter(None, parts if reason else parts[:1]))
+def _rejected(number: int, lost: int, tables: list[str], first: Moved | None, steps: Steps) -> News:
+    where = named(tables)
+    if first is not None and first.reason:
+        table = [] if number > 1 and len(tables) == 1 else tables[:1]
+        row = ", ".join([*table, *([f"key {_of_row(first.key)}"] if first.key else [])])
+        where = ": ".join(filter(None, ([where, "the first one"] if number > 1 else []) + [row, _short(first.reason)]))
     if number == 1:
         gone = "; it was in Postgres until now, and is there no more" if lost else ""
     else:
@@ -331,6 +355,17 @@ def _rejected(number: int, lost: int, tables: list[str], reason: str, steps: Ste
     them = "it" if number == 1 else "them"
     text = f"{counted(number, 'row')} rejected, as Postgres cannot hold {them}: {where}{gone}; `{steps.list_rejects}`"
     return News("WARNING", text, {"rows_rejected": number, "rows_lost": lost})
+
+
+def _of_row(key: str) -> str:
+    """The key of a row, for people."""
+    values = json.loads(key)
+    if isinstance(values, dict):
+        return ", ".join(f"{name} {value}" for name, value in values.items())
+    try:
+        return ", ".join(shortened(from_json(value), _KEY_SHOWN) for value in values)
+    except ValueError:  # one that SQLite cannot compute
+        return _short(key)
 
 
 def _short(reason: str, most: int = 160) -> str:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from loguru import logger
 
 from mirror.core.backoff import Backoff
+from mirror.core.commands import command
 from mirror.core.errors import MirrorError
 from mirror.core.status import Phase, StatusReport, rejected
 from mirror.core.words import counted, names_apart
@@ -53,9 +54,13 @@ class PeriodicLine:
         supervisor: Supervisor,
         report_of: Callable[[Pipeline], StatusReport],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        options: str = "",
     ) -> None:
-        """``report_of``: a source's status, with its next steps. ``clock``: seconds."""
-        self._supervisor = supervisor
+        """``report_of``: a source's status, with its next steps. ``clock``: seconds. ``options``: what a command needs
+        to reach the mirror, with a space in front.
+        """
+        self._supervisor, self._options = supervisor, options
         self._report_of = report_of
         self._clock = clock
         self._pauses = Backoff(FIRST_PAUSE, SECONDS)
@@ -85,7 +90,7 @@ class PeriodicLine:
         except OSError as error:  # something is wrong with the state directory: the source's loop finds it, and says so
             logger.debug("how the mirror is could not be told: {}", error)
             return
-        line = line_of(reports, self._supervisor.not_begun, self._before, since)
+        line = line_of(reports, self._supervisor.not_begun, self._before, since, self._options)
         logger.bind(**line.fields).info("{}", line.text)
         self._before = {report.source: (report.commits, report.rows) for report in reports}
 
@@ -101,9 +106,11 @@ def line_of(
     not_begun: Sequence[tuple[str, MirrorError]],
     before: Mapping[str, tuple[int, int]],
     since: float,
+    options: str = "",
 ) -> Line:
     """The line. ``not_begun``: names of sources that could not begin, and why. ``before``: by source, the commits and
-    rows that were told ``since`` seconds ago; of a pipeline that began anew since then they count from 0.
+    rows that were told ``since`` seconds ago; of a pipeline that began anew since then they count from 0. ``options``:
+    as for :class:`PeriodicLine`.
     """
     names = names_apart(report.source for report in reports)
     commits, rows = (sum(_more(report, before, at) for report in reports) for at in (0, 1))
@@ -138,7 +145,8 @@ def line_of(
         parts.append(f"{progress.what}: {progress.done:,}{total} {progress.unit}{which}")
     parts += [(problem if one else f"{name}: {problem}")[:_MOST] for name, problem in problems[:1]]
     following = next((step if one else f"{name}: {step}" for name, step in steps), "nothing")
-    more = f" (and {len(steps) - 1} more: `mirror status`)" if len(steps) > 1 else ""
+    status = command("status", reports[0].source if one and reports else "", options)
+    more = f" (and {len(steps) - 1} more: `{status}`)" if len(steps) > 1 else ""
     parts.append(f"next: {following}{more}")
     fields: dict[str, Any] = {
         "phase": where,

@@ -102,6 +102,8 @@ class SourceStatus:
     """Tables kept after their source dropped them, which views and grants of another one of that name still use."""
     escaped: list[str] = field(default_factory=list)
     """Columns (table.column) with text that Postgres cannot hold as it is: it is whole in ``_original``."""
+    not_json: list[str] = field(default_factory=list)
+    """Columns (``table.column``) declared JSON that have, or have had, values which are no JSON."""
     widened: list[str] = field(default_factory=list)
     """Columns (table.column) that are jsonb because of values that do not fit their type."""
     by_version: list[str] = field(default_factory=list)
@@ -197,6 +199,7 @@ class SourceStatus:
             # Of one without a declared type it is known only that it was another once.
             self.widened = sorted({*self.widened, *widened_columns(sink.mappings)})
             self.widenings = widenings(self.widened, sink.mappings)
+        self.not_json = [f"{table}.{column}" for table, column in sorted(sink.not_json)]
         self.leaves_out(replica.schema, profile, rules)
         self.lacks(sum(sink.rejects.values()), sink.refusals.values())
 
@@ -372,7 +375,7 @@ class SourceStatus:
         """Save the report for when the mirror does not run, if more than positions and counts has changed."""
         now = (
             self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals,
-            self.escaped, self.widened, self.read_differences, self.virtual, self.omitted, self.events,
+            self.escaped, self.not_json, self.widened, self.read_differences, self.virtual, self.omitted, self.events,
             sum(gap.healed for gap in self.gaps), self.outage and replace(self.outage, tries=0),
             self.rules, self.kept, self.others_wrote, self.overwritten,
             self.reverse and replace(self.reverse, rows=0, applied_at=None),

@@ -30,6 +30,7 @@ from mirror.sidecar.crew import Crew
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.repose import Shared
 from mirror.sidecar.seats import Seats
+from mirror.sidecar.server_outage import ServerOutage
 from mirror.sidecar.source_folder import FeedOfSource, SourceTask
 from mirror.sidecar.supervised import SupervisedSource
 
@@ -80,6 +81,8 @@ class SupervisorSettings:
     """Returns the change feed of a source; None: there are none."""
     begun: Callable[[], None] | None = None
     """As :attr:`SourceTask.begun`, for each source. Thread: any."""
+    embedded: bool = False
+    """The server is started again where it ends."""
     capture: str = CAPTURE_MODULE
     """The module that the capture process runs."""
 
@@ -98,7 +101,8 @@ class Supervisor:
             raise ConfigError("start the mirror", "spool_limit", least, next_step="give it more, or leave it out")
         self._capture = CaptureService(settings.capture)
         self._crew, self._keeper = Crew(), Keeper(settings.dsn)
-        self._shared = Shared(Seats(), self._keeper, lambda: self._crew.crowded)
+        server = ServerOutage(lambda: len(self._sources), embedded=settings.embedded)
+        self._shared = Shared(Seats(), self._keeper, lambda: self._crew.crowded, server)
         self._settings, self._faults = settings, faults
         self.schemas: dict[Path, str] = {}
         """The schema of each source that has begun."""

@@ -15,14 +15,16 @@ from contextlib import suppress
 from loguru import logger
 from msgspec.structs import replace
 
-from mirror.core.errors import FencedError, MirrorError, SinkError
+from mirror.core.errors import FencedError, FormatError, MirrorError, SinkError
 from mirror.core.published import POSITION_FILE
 from mirror.core.rows import SchemaChange
 from mirror.core.status import STATUS_FILE, OutageReport, Phase, saved_report
 from mirror.core.words import counted
+from mirror.postgres.refusals import Moved
 from mirror.postgres.sink import Sink
 from mirror.sidecar.comparison import Comparison
 from mirror.sidecar.news import Held, News, Steps, added, compared, lasted, news, stands
+from mirror.sidecar.server_outage import STARTED_AGAIN, ServerOutage, plain
 from mirror.sidecar.source_folder import SourceTask
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.table_repair import REPAIR
@@ -34,8 +36,9 @@ _OF_ROWS = frozenset(("rows_rejected", "rows_back"))
 class Told:
     """The teller of one source. Thread: its loop's."""
 
-    def __init__(self, task: SourceTask, status: SourceStatus) -> None:
-        """To be made before anything is written to the source's folder."""
+    def __init__(self, task: SourceTask, status: SourceStatus, server: ServerOutage | None = None) -> None:
+        """To be made before anything is written to the source's folder. ``server``: what all sources know of it."""
+        self._server = server or ServerOutage()
         self._task, self._status = task, status
         self._log, self._name = logger.bind(source=str(task.database)), task.name
         named = f"{shlex.quote(str(task.database))}{task.options}"
@@ -91,10 +94,20 @@ class Told:
         ``changes``, ``definitions``: as for :func:`~mirror.sidecar.news.news`.
         """
         assert self._held is not None
-        before, self._held, moved = self._held, Held.of(sink), sink.moved
-        if changes or moved or before != self._held:
+        before, held, moved = self._held, Held.of(sink), sink.moved
+        if not moved and before.rejects != held.rejects:
+            moved = self._examples(before, held, sink)  # of a copy; it may fail, and is looked at again
+        self._held = held
+        if changes or moved or before != held:
             sink.moved = []
             self._say(news(before, self._held, changes, moved, steps=self._steps, definitions=definitions))
+
+    @staticmethod
+    def _examples(before: Held, held: Held, sink: Sink) -> list[Moved]:
+        """Of each table that has more rejects than before, the first."""
+        more = {table: number - before.rejects.get(table, 0) for table, number in held.rejects.items()}
+        found = {table: sink.ledger.first_reject(table) for table, number in more.items() if number > 0}
+        return [Moved(table, more[table], 0, 0, *first) for table, first in found.items() if first is not None]
 
     # -- copies and comparisons --------------------------------------------------------------------
 
@@ -146,19 +159,26 @@ class Told:
         if not error.retryable or isinstance(error, FencedError):  # it ends with that, which is told
             return
         outage, postgres = self._status.outage, isinstance(error, SinkError)
-        waits = "waits for Postgres: " if postgres else ""
-        if outage is None or outage.ended_at is not None:
-            self._begin(str(error), postgres=postgres)
-            self._log.warning("{}: {}{error}", self._name, waits, error=error)
+        lost = error if isinstance(error, SinkError) and error.lost else None
+        if lost is not None and self._server.embedded:
+            lost.next_step = STARTED_AGAIN
+        text = str(error) if lost is None else plain(lost)
+        before = outage if outage is not None and outage.ended_at is None else None
+        if before is None:
+            self._begin(text, postgres=postgres)
         else:
-            self._status.outage = replace(outage, tries=outage.tries + 1, postgres=outage.postgres or postgres)
-            if _form(error) in self._said:
-                return
-            if postgres and not outage.postgres:
-                self._log.warning("{}: {}{error}", self._name, waits, error=error)
-            else:
-                self._log.info("{}: still not: {error}", self._name, error=error)
-        self._said.add(_form(error))
+            more = before.postgres or postgres
+            self._status.outage = replace(before, tries=before.tries + 1, postgres=more)
+        told = lost is not None and self._server.lost(str(self._task.database), lost)
+        if told or (form := _form(error)) in self._said:
+            return
+        self._said.add(form)
+        level, words = "WARNING", "waits for Postgres: " if postgres else ""
+        if before is None and isinstance(error, FormatError):
+            level = "INFO"  # a copy is wrong, and is made again
+        elif before is not None and (before.postgres or not postgres):
+            level, words = "INFO", "still not: "
+        self._log.log(level, "{}: {}{}", self._name, words, text, error=error)
 
     def _begin(self, reason: str, *, postgres: bool) -> None:
         self._began, self._said = time.monotonic(), set()
@@ -183,6 +203,10 @@ class Told:
         took = lasted(max(0.0, self._connected - self._began))
         events = self._status.events
         self._status.events = replace(events, reconnections=events.reconnections + 1)
+        if self._server.back(str(self._task.database)):
+            return
+        if not self._said:  # its own session alone was lost, for a moment
+            tries += f": {outage.reason}"
         self._log.info("{}: connected again after {}{}, caught up", self._name, took, tries)
 
     def pauses(self) -> None:

@@ -110,10 +110,10 @@ def test_what_others_use_is_kept(running: MirrorProcess, writer: Writer, dsn: st
     (found,) = json.loads(cli.run("dropped", "list", *state, "--json").out)["dropped"]
     assert found["name"] == kept and found["successor"] == "t" and found["depending"] == ["view public.names"]
     for names in ((), (kept,)):
-        done = cli.run("dropped", "purge", *names, *state)
+        done = cli.run("dropped", "purge", "--yes", *names, *state)
         assert done.code == 1 and f"{kept} stays: view public.names" in done.out
     rows(dsn, "CREATE OR REPLACE VIEW names AS SELECT 'none'::text AS a")
-    assert cli.run("dropped", "purge", *state).code == 0
+    assert cli.run("dropped", "purge", "--yes", *state).code == 0
     assert tables(dsn) == ["t"] and rows(dsn, "SELECT a FROM names") == [("none",)]
 
 
@@ -128,8 +128,8 @@ def test_grants_keep_it_unless_it_is_named(running: MirrorProcess, writer: Write
         (kept,) = [name for name in tables(dsn) if name != "t"]
         state = ("--state-dir", running.state_dir)
         assert f"grant of SELECT to {role}" in cli.run("dropped", "list", *state).out
-        assert cli.run("dropped", "purge", *state).code == 1 and kept in tables(dsn)
-        assert cli.run("dropped", "purge", kept, *state).code == 0 and tables(dsn) == ["t"]
+        assert cli.run("dropped", "purge", "--yes", *state).code == 1 and kept in tables(dsn)
+        assert cli.run("dropped", "purge", "--yes", kept, *state).code == 0 and tables(dsn) == ["t"]
     finally:
         rows(dsn, f"DROP OWNED BY {role}")
         rows(dsn, f"DROP ROLE {role}")
@@ -157,9 +157,11 @@ def test_list_and_purge(running: MirrorProcess, writer: Writer, dsn: str, cli: C
     dry = cli.run("dropped", "purge", "--dry-run", *state)
     assert dry.code == 0 and f"public.{first} would go: 2 rows" in dry.out and first in tables(dsn)
     assert "there is none of this name" in cli.run("dropped", "purge", "v", *state).error
-    assert cli.run("dropped", "purge", f"public.{first}", *state).code == 0
+    assert "there is nobody to ask" in cli.run("dropped", "purge", *state).error
+    assert "there is nobody to ask" in cli.run("dropped", "purge", "--json", *state).error
+    assert cli.run("dropped", "purge", "--yes", f"public.{first}", *state).code == 0
     assert first not in tables(dsn) and second in tables(dsn)
-    assert cli.run("dropped", "purge", *state).code == 0
+    assert cli.run("dropped", "purge", "--yes", *state).code == 0
     assert tables(dsn) == ["mine__dropped_1_1", "v"], "what is not the mirror's stays"
 
 
@@ -204,10 +206,10 @@ def test_a_table_of_somebody_in_the_place_of_the_mirrors(
     (kept,) = (name for name in tables(dsn) if name.startswith("t__dropped_"))
     assert f"public.t is not known to be the mirror's own, and is {kept} from now on" in log.read_text()
     assert "not known to be the mirror's own" in cli.run("dropped", "list").out
-    purged = cli.run("dropped", "purge")
+    purged = cli.run("dropped", "purge", "--yes")
     assert purged.code == 1 and rows(dsn, f"SELECT precious FROM {kept}") == [("mine",)], purged
     assert cli.run("parity", database).code == 0
     rows(dsn, "DROP TABLE t_old")
     assert cli.run("remove", database, "--drop-tables", "--yes").code == 0
     assert tables(dsn) == [kept]
-    assert cli.run("dropped", "purge", kept).code == 0 and tables(dsn) == []
+    assert cli.run("dropped", "purge", "--yes", kept).code == 0 and tables(dsn) == []

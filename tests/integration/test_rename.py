@@ -154,7 +154,7 @@ def test_refused(cli: CommandLine, old: Path, new: Path, folder: Path) -> None:
     refused = cli.run("rename", old, away).error
     assert "is mirrored already" in refused and f"mirror remove {resolve(away)}" in refused
     assert {resolve(old), resolve(away)} == set(known_sources(cli.state_dir)), "nothing was changed"
-    assert cli.run("remove", away, "--drop-tables", "--schema", "another").code == 0
+    assert cli.run("remove", away, "--drop-tables", "--yes", "--schema", "another").code == 0
     assert cli.run("rename", old, away).code == 0
     assert cli.run("up", away, "--once").code == 0 and cli.run("parity", away).code == 0
 

@@ -134,6 +134,8 @@ def test_one_stream_and_one_form_elsewhere(cli: CommandLine, shop: Path) -> None
     assert done.err and all(form.fullmatch(line) for line in done.err.splitlines()), done.err
     quiet = cli.run("up", shop, "--once", "-q")
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+    both = cli.run("up", shop, "--once", "-q", "--log-level", "debug")
+    assert both.code == 2 and "-q leaves out what --log-level debug asks for" in both.err
 
 
 def test_what_comes_once_is_told_beside_what_comes_often(cli: CommandLine, writer: Writer, database: Path) -> None:

@@ -361,9 +361,10 @@ def test_the_line_of_one_source() -> None:
     }  # fmt: skip
     waits = report(phase=Phase.WAITING, lag_seconds=720.0, last_error="connect: refused -- start it", rejects=2,
                    next_steps=["nothing, or repair it", "look at the rows"])  # fmt: skip
-    assert line_of([waits], [], {"/data/a.db": (10, 300)}, 12.0).text == (
+    assert line_of([waits], [], {"/data/a.db": (10, 300)}, 12.0, " --state-dir /s").text == (
         "a.db: waiting; lag 12 min (at most 40 ms in 5 min); 2 commits, 40 rows in 12.0 s; 2 rejects;"
-        " connect: refused -- start it; next: nothing, or repair it (and 1 more: `mirror status`)"
+        " connect: refused -- start it; next: nothing, or repair it"
+        " (and 1 more: `mirror status /data/a.db --state-dir /s`)"
     )
 
 

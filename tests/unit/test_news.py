@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -134,6 +135,11 @@ def test_rejects_by_their_numbers_alone() -> None:
     ]
     assert texts(held(t, rejects={"t": 2}), held(t, rejects={"t": 1})) == [
         "INFO 1 row rejected no more: t: in Postgres now, or deleted in SQLite"
+    ]
+    long = json.dumps(["x" * 50, {"blob": "AP8="}, 7])
+    known = (Moved("t", 1, 0, 0, "v: NUL", long),)
+    assert texts(held(t), held(t, rejects={"t": 1}), moved=known) == [
+        f"WARNING 1 row rejected, as Postgres cannot hold it: t, key '{'x' * 40}'..., x'00ff', 7: v: NUL; {list_them}"
     ]
     moved = (Moved("t", 5, 0, 0, "v: NUL"),)  # of a transaction that is not the only one since
     assert texts(held(t), held(t, rejects={"t": 2}), moved=moved) == [
