@@ -142,6 +142,7 @@ def up(
         ending.set()
     if until_eof:
         threading.Thread(target=_set_at_eof, args=(ending,), daemon=True).start()
+    early: Beginning | None = click.get_current_context().obj
     gave_up: list[MirrorError] = []
     notifier = Notifier()
     # Without a manager it is what a terminal sends when it is closed, and ends the command.
@@ -175,6 +176,8 @@ def up(
             )
         )
         beginning.end()
+        if early is not None:
+            early.end()
         verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
         service = Service(notifier, mirror)
         line = PeriodicLine(mirror, partial(report_of, settings))
