@@ -19,6 +19,7 @@ from rich.text import Text
 from mirror.cli import status_words as words
 from mirror.cli.around import around_lines, reads_text
 from mirror.cli.output import print_line, print_prose, print_table, printable, text
+from mirror.core.happened import happened
 from mirror.core.status import AroundReport, StatusReport, kept_text, rejected
 from mirror.core.words import counted, names_apart
 from mirror.sidecar.refused import causes
@@ -133,8 +134,8 @@ def _notes(report: StatusReport) -> Iterator[tuple[str, str]]:
         yield f"last error: {report.last_error}", "red"
     for step in report.next_steps:
         yield f"{_STEP}{step}", "yellow"
-    if happened := words.events(report.events):
-        yield happened, ""
+    if told := happened(report):
+        yield told, ""
     for line in words.moved(report):
         yield line, ""
     if report.parity.age_seconds is not None:  # else a step says that it was never compared

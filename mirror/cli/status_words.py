@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from mirror.core.status import (
-    EventsReport,
     GapReport,
     OutageReport,
     Phase,
@@ -207,23 +206,3 @@ def ago(seconds: float) -> str:
 def clock(at: float, now: float) -> str:
     """A time of day, here; with the date if that is not today's or last night's."""
     return time.strftime("%H:%M" if now - at < _DAY / 2 else "%Y-%m-%d %H:%M", time.localtime(at))
-
-
-#: What of the events is told: those that are in no other line of a status.
-_TOLD = (
-    ("tables_added", "table added", "tables added"),
-    ("tables_dropped", "table dropped", "tables dropped"),
-    ("tables_renamed", "table renamed", "tables renamed"),
-    ("tables_rebuilt", "table rebuilt", "tables rebuilt"),
-    ("columns_added", "column added", "columns added"),
-    ("columns_dropped", "column dropped", "columns dropped"),
-    ("columns_renamed", "column renamed", "columns renamed"),
-    ("rows_lost", "row gone from Postgres, which cannot hold it", "rows gone from Postgres, which cannot hold them"),
-    ("reconnections", "outage of Postgres", "outages of Postgres"),
-)
-
-
-def events(report: EventsReport) -> str:
-    """What has happened since the mirror started, in one line; empty: nothing."""
-    parts = [counted(number, one, many) for name, one, many in _TOLD if (number := getattr(report, name))]
-    return f"since it started: {', '.join(parts)}" if parts else ""

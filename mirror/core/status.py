@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from mirror.core.errors import NewerStateError, WayBackLostError
 from mirror.core.files import write_atomically
 from mirror.core.positions import Lsn
-from mirror.core.versions import require_format, stamped
+from mirror.core.versions import require_format, require_version, stamped
 
 #: Version of :class:`StatusReport` and of the JSON that ``mirror status --json`` prints.
 STATUS_VERSION = 1
@@ -230,7 +230,11 @@ class WideningReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventsReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What has happened since the mirror started. The log has a line for each."""
+    """What has happened, counted. The log has a line for each.
+
+    Over restarts, what a mirror did right before it was killed may not be counted, but for rows that are rejected and
+    columns that were widened: these are found again.
+    """
 
     tables_added: Annotated[int, Meta(description="tables that are new in the source")] = 0
     tables_dropped: int = 0
@@ -248,6 +252,13 @@ class EventsReport(msgspec.Struct, frozen=True, kw_only=True):
     rows_lost: Annotated[int, Meta(description="of those, rows that were in Postgres, and are there no more")] = 0
     rows_back: Annotated[int, Meta(description="rows that are rejected no more")] = 0
     reconnections: Annotated[int, Meta(description="how often Postgres was there again after it was lost")] = 0
+
+
+class HappenedReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A line that the log had about tables and columns which are others than before."""
+
+    at: Annotated[float, Meta(description="seconds since the epoch")]
+    text: str
 
 
 class OutageReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -365,6 +376,16 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     worst_lag_at: Annotated[float | None, Meta(description="when the worst lag of the last five minutes was")] = None
     worst_lag_why: Annotated[str, Meta(description="what held the mirror up then; empty: nothing that it knows")] = ""
+    ever: Annotated[EventsReport, Meta(description="what has happened since ever_since, counted over restarts")] = (
+        EventsReport()
+    )
+    ever_since: Annotated[
+        float | None,
+        Meta(description="when the source was mirrored first with its state directory; null: it was not yet"),
+    ] = None
+    happened: Annotated[
+        list[HappenedReport], Meta(description="the last lines about changed tables and columns, the newest last")
+    ] = []
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -440,6 +461,7 @@ def saved_report(source: Path, schema: str, folder: Path) -> StatusReport:
     try:
         found = msgspec.json.decode(path.read_bytes())
         require_format(found, path)
+        require_version(found, path, STATUS_VERSION)
         return msgspec.convert(found, StatusReport)
     except FileNotFoundError:
         return report

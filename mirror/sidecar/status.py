@@ -23,6 +23,7 @@ from mirror.core.rows import TableResult
 from mirror.core.status import (
     EventsReport,
     GapReport,
+    HappenedReport,
     HookReport,
     KeptReport,
     OutageReport,
@@ -144,6 +145,11 @@ class SourceStatus:
     """Since when columns are jsonb because of values that do not fit, and for which."""
     events: EventsReport = field(default_factory=EventsReport)
     """What has happened since the mirror started."""
+    ever: EventsReport = field(default_factory=EventsReport)
+    """What has happened since the source was mirrored first: as saved, and since then."""
+    ever_since: float | None = None
+    happened: list[HappenedReport] = field(default_factory=list)
+    """The last lines about changed tables and columns."""
     outage: OutageReport | None = None
     """The last time that it could not go on."""
     reverse: ReverseReport | None = None
@@ -372,7 +378,7 @@ class SourceStatus:
         """Save the report for when the mirror does not run, if more than positions and counts has changed."""
         now = (
             self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals,
-            self.escaped, self.widened, self.read_differences, self.virtual, self.omitted, self.events,
+            self.escaped, self.widened, self.read_differences, self.virtual, self.omitted, self.ever,
             sum(gap.healed for gap in self.gaps), self.outage and replace(self.outage, tries=0),
             self.rules, self.kept, self.others_wrote, self.overwritten,
             self.reverse and replace(self.reverse, rows=0, applied_at=None),

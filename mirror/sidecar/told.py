@@ -2,6 +2,10 @@
 
 Nothing is said before the transaction in Postgres that it is about has committed. What stood when the mirror started is
 said as such, once. A mirror that was killed right after a commit says it at the next start, or twice.
+
+What is counted is saved with the status after each transaction, in the source's folder: so the counts are those of all
+mirrors that have had it. Between a commit and that save lies a millisecond; one that is killed then has counted a
+rejected row or a widened column that the next one finds, and not a table or column that was changed.
 """
 
 from __future__ import annotations
@@ -16,9 +20,10 @@ from loguru import logger
 from msgspec.structs import replace
 
 from mirror.core.errors import FencedError, MirrorError, SinkError
+from mirror.core.happened import DEFINITIONS, newest
 from mirror.core.published import POSITION_FILE
 from mirror.core.rows import SchemaChange
-from mirror.core.status import STATUS_FILE, OutageReport, Phase, saved_report
+from mirror.core.status import STATUS_FILE, HappenedReport, OutageReport, Phase, saved_report
 from mirror.core.words import counted
 from mirror.postgres.sink import Sink
 from mirror.sidecar.comparison import Comparison
@@ -29,6 +34,7 @@ from mirror.sidecar.table_repair import REPAIR
 
 #: What rows do, and not definitions.
 _OF_ROWS = frozenset(("rows_rejected", "rows_back"))
+_OF_DEFINITIONS = frozenset(name for name, *_ in DEFINITIONS)
 
 
 class Told:
@@ -51,8 +57,11 @@ class Told:
             if (task.folder / STATUS_FILE).exists():
                 saved = saved_report(task.database, task.schema, task.folder)
                 self._known = saved.rejects, saved.widened
+                if saved.ever_since is not None:
+                    status.ever, status.ever_since, status.happened = saved.ever, saved.ever_since, saved.happened
             self._left_at = (task.folder / POSITION_FILE).stat().st_mtime
         self._came_at = time.time()
+        status.ever_since = status.ever_since or self._came_at
         self._gaps: list[int] = []
         """Keys of the gaps that are being healed."""
         self._copying, self._first = "", False
@@ -67,8 +76,16 @@ class Told:
                 of_rows = each.counts.keys() & _OF_ROWS
                 kind = (self._task.database, *sorted(of_rows)) if of_rows else None
                 self._log.bind(kind=kind).log(each.level, "{}: {}", self._name, each.text)
+            if each.counts.keys() & _OF_DEFINITIONS:
+                told = HappenedReport(at=round(time.time(), 3), text=each.text)
+                self._status.happened = newest(self._status.happened, told)
+        self._count(said)
+
+    def _count(self, said: Sequence[News]) -> None:
         if any(each.counts for each in said):
-            self._status.events = added(self._status.events, said)
+            self._status.events, self._status.ever = (
+                added(each, said) for each in (self._status.events, self._status.ever)
+            )
 
     # -- what Postgres holds -----------------------------------------------------------------------
 
@@ -181,8 +198,7 @@ class Told:
             self._log.info("{}: goes on after {}{}, caught up", self._name, self._since(self._began), tries)
             return
         took = lasted(max(0.0, self._connected - self._began))
-        events = self._status.events
-        self._status.events = replace(events, reconnections=events.reconnections + 1)
+        self._count([News("INFO", "", {"reconnections": 1})])
         self._log.info("{}: connected again after {}{}, caught up", self._name, took, tries)
 
     def pauses(self) -> None:

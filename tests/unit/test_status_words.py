@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mirror.cli import status_words as words
 from mirror.cli.status_view import folded, show
+from mirror.core.happened import definitions, happened
 from mirror.core.status import (
     AroundReport,
     EventsReport,
@@ -224,9 +225,9 @@ def test_a_source_of_which_nothing_is_mirrored_does_not_follow() -> None:
 
 
 def test_what_has_happened() -> None:
-    assert words.events(EventsReport(columns_widened=2)) == "", "another line has it"
-    told = EventsReport(tables_dropped=1, columns_added=2, rows_lost=1, reconnections=3)
-    assert words.events(told) == (
-        "since it started: 1 table dropped, 2 columns added, 1 row gone from Postgres, which cannot hold it,"
-        " 3 outages of Postgres"
-    )
+    since = time.mktime((2026, 5, 4, 14, 2, 15, 0, 0, -1))
+    assert happened(report(ever=EventsReport(columns_widened=2), ever_since=since)) == "", "another line has it"
+    told = report(ever=EventsReport(tables_dropped=1, columns_added=2, rows_lost=1, reconnections=3), ever_since=since)
+    assert definitions(told) == "since 2026-05-04 14:02: 1 table dropped, 2 columns added"
+    rest = ", 1 row gone from Postgres, which cannot hold it, 3 outages of Postgres"
+    assert happened(told) == definitions(told) + rest
