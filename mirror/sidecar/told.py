@@ -25,6 +25,7 @@ from mirror.core.published import POSITION_FILE
 from mirror.core.rows import SchemaChange
 from mirror.core.status import STATUS_FILE, HappenedReport, OutageReport, Phase, saved_report
 from mirror.core.words import counted
+from mirror.postgres.kept import KeptNames
 from mirror.postgres.sink import Sink
 from mirror.sidecar.comparison import Comparison
 from mirror.sidecar.news import Held, News, Steps, added, compared, lasted, news, stands
@@ -49,6 +50,8 @@ class Told:
         self._steps = Steps(*(f"mirror {command} {named}" for command in commands))
         self._held: Held | None = None
         """What Postgres held when that was looked at last."""
+        self._kept: KeptNames = {}
+        """What Postgres kept of what was dropped when that was looked at last."""
         self._known: tuple[int | None, list[str]] = (None, [])
         """What the mirror before this one has told of: how many rejects, which widened columns."""
         self._left_at: float | None = None
@@ -97,6 +100,7 @@ class Told:
             self.looks(sink)
             return
         self._held = Held.of(sink)
+        self._kept_now(sink)
         if self._task.resume_only:  # for a moment, beside a command that says what stands
             return
         rejects, widened = self._known
@@ -111,7 +115,19 @@ class Told:
         before, self._held, moved = self._held, Held.of(sink), sink.moved
         if changes or moved or before != self._held:
             sink.moved = []
-            self._say(news(before, self._held, changes, moved, steps=self._steps, definitions=definitions))
+            kept = None if before.targets == self._held.targets else self._kept_now(sink)
+            self._say(news(before, self._held, changes, moved, steps=self._steps, definitions=definitions, kept=kept))
+
+    def _kept_now(self, sink: Sink) -> KeptNames | None:
+        """What is kept since the last look; None: not known."""
+        try:
+            before, self._kept = self._kept, sink.ledger.kept_names()
+        except SinkError as error:
+            logger.debug(
+                "{}: under which name it is kept is not known: {}", self._name, error
+            )  # the loop finds it, too
+            return None
+        return {what: name for what, name in self._kept.items() if before.get(what) != name}
 
     # -- copies and comparisons --------------------------------------------------------------------
 

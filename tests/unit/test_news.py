@@ -79,7 +79,7 @@ def test_all_that_one_change_of_columns_does() -> None:
         "INFO table renamed: a is b now",
         "INFO column renamed: b.x is z now",
         "INFO new column: b.new",
-        "INFO column dropped in SQLite, and kept in Postgres under another name: b.y",
+        "INFO column dropped in SQLite: b.y",
     ]
 
 
