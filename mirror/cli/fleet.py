@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from mirror.core.errors import ConfigError, ControlError, NotRunningError, State
 from mirror.core.folders import known_sources, resolve, source_folder
 from mirror.core.source_settings import remember_paused
 from mirror.core.status import Phase
+from mirror.core.words import names_apart
 
 Outcome = dict[str, Any]
 
@@ -56,7 +57,7 @@ def add(settings: Settings, debug: bool, as_json: bool, agent: str | None, profi
         text = "is mirrored from now on" if with_it else "is mirrored by the next `mirror up`"
         lasts = "" if listed else ", until that mirror ends: list it in mirror.json, or name it to the next `mirror up`"
         done.append(done_with(source, "added", text + lasts, running=with_it, listed=listed))
-    print_done(done, as_json)
+    print_done(done, as_json, known_sources(settings.state_dir))
 
 
 @click.command(
@@ -111,7 +112,7 @@ def _set_paused(settings: Settings, as_json: bool, *, paused: bool) -> None:
         else:
             text = "goes on" if running else "is not paused any more; the next `mirror up` goes on with it"
         done.append(done_with(source, "paused" if paused else "resumed", text, running=running))
-    print_done(done, as_json)
+    print_done(done, as_json, known_sources(settings.state_dir))
 
 
 # -- the mirror that runs --------------------------------------------------------------------------------
@@ -221,10 +222,11 @@ def done_with(source: Path, outcome: str, text: str, **more: bool) -> Outcome:
     return {"source": str(source), "outcome": outcome, **more, "text": text}
 
 
-def print_done(done: list[Outcome], as_json: bool) -> None:
-    """Print what was done with each source."""
+def print_done(done: list[Outcome], as_json: bool, known: Iterable[Path] = ()) -> None:
+    """Print what was done with each source. ``known``: those from which its name is to tell it."""
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": done}, indent=2))
         return
+    names = names_apart([*map(str, known), *(each["source"] for each in done)])
     for each in done:
-        click.echo(f"{Path(each['source']).name} {each['text']}")
+        click.echo(f"{names[each['source']]} {each['text']}")

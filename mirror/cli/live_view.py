@@ -27,9 +27,8 @@ from mirror.cli.logs import announce, colour_of, is_for_machines, is_quiet, log_
 from mirror.cli.output import GOOD, print_line, printable, text, wrapped
 from mirror.core.redaction import redacted
 from mirror.core.status import Phase, ProgressReport
-from mirror.core.words import amount, counted, names_apart
+from mirror.core.words import amount, counted, duration, names_apart
 from mirror.sidecar.copy_progress import COMPARED, MEANWHILE, THE_FILE, Loaded
-from mirror.sidecar.periodic import short
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.status import SourceStatus
 
@@ -122,12 +121,8 @@ def _overall(sources: Sequence[Shown], width: int) -> Text:
     # They are copied side by side. Of one that has not begun, nobody knows.
     left = [each.left for each in copied if each.works]
     if None not in left and left:
-        tail += f"  {_left(max(filter(None, left), default=0.0))} left"
+        tail += f"  {duration(max(1.0, *filter(None, left)), whole=True)} left"
     return _fit(head, tail, width, part)
-
-
-def _left(seconds: float) -> str:
-    return f"{max(1.0, seconds):.0f} s" if seconds < 59.5 else short(seconds)
 
 
 def _in_work(source: Shown, prefix: str, width: int) -> Text:
@@ -181,7 +176,7 @@ def _live(sources: Sequence[Shown], others: Sequence[str], width: int, now: floa
         return _fit(head, "", width)
     if following:
         lag = max(now - each.behind_since if each.behind_since else 0.0 for each in following)
-        tail.append(f"lag {short(max(lag, 0.0))}")
+        tail.append(f"lag {duration(lag)}")
     if any(each.phase is not Phase.WAITING for each in steady) or len(steady) > 1:
         tail.append(counted(sum(each.commits for each in steady), "commit"))
     if last := max((each.committed_at for each in steady if each.committed_at), default=None):
@@ -195,7 +190,7 @@ def _standing(source: Shown) -> str:
     """What a source does that does not begin any more."""
     if source.phase is Phase.WAITING:
         awaited = f" for {source.awaits}" if source.awaits else ""
-        return f"waiting{awaited}  tries again by itself  {short(source.waits)} so far"
+        return f"waiting{awaited}  tries again by itself  {duration(source.waits, whole=True)} so far"
     if source.refused:
         return f"{source.phase}, but none of its tables can be mirrored"
     return str(source.phase)
@@ -235,7 +230,7 @@ def _awaited(error: Mapping[str, object] | None) -> str:
 
 def tick(loaded: Loaded) -> str:
     """The line of a table that is finished."""
-    return f"{loaded.table}  {counted(loaded.rows, 'row')}  {loaded.seconds:,.1f} s"
+    return f"{loaded.table}  {counted(loaded.rows, 'row')}  {duration(loaded.seconds)}"
 
 
 @dataclass(slots=True)
@@ -312,7 +307,7 @@ class LiveView:
         copying, told = pipeline.copying, self._told(pipeline)
         if copying.loads_begun != told.load:
             told.load, told.tables = copying.loads_begun, 0
-        prefix = f"{pipeline.task.database.name}: " if named else ""
+        prefix = f"{pipeline.task.name}: " if named else ""
         loaded = copying.loaded[told.tables :]
         for each in loaded[: max(0, MOST_TABLES - told.tables)]:
             self.say(f"{prefix}{tick(each)}")

@@ -349,7 +349,7 @@ class _Announced:
         tables = f"{counted(mirrored, 'table')} in Postgres"
         if mirrored <= 0:
             tables = "it has no table yet, and the mirror waits for one"
-        self._view.say(f"{Path(state.source).name}: {tables}, following every commit")
+        self._view.say(f"{pipeline.task.name}: {tables}, following every commit")
 
     def all(self, pipelines: Sequence[Pipeline], sources: int) -> None:
         """Say that all are, where they are too many to be said one by one."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from mirror.core.rows import SchemaChange
 from mirror.core.status import EventsReport, GapReport, WideningReport, named
 from mirror.core.tables import ANY_TEXT, ANY_VALUE
-from mirror.core.words import amount, counted
+from mirror.core.words import amount, counted, duration
 
 if TYPE_CHECKING:
     from mirror.postgres.kept import KeptNames
@@ -375,21 +375,11 @@ def compared(size: int, seconds: float, rows: int, *, away: float | None, reason
     ``away``: seconds for which no mirror ran before; None: one did. ``reason``: why it was compared. ``changed``:
     whether the file was another than its copy.
     """
-    cost = f"compared the file ({amount(size)}, {lasted(seconds)})"
+    cost = f"compared the file ({amount(size)}, {duration(seconds)})"
     found = f"{counted(rows, 'row')} sent. Nothing was lost" if changed else "and nothing had changed"
     if away is not None:
-        return f"caught up after {lasted(away)} away: {cost}, {found}"
+        return f"caught up after {duration(away)} away: {cost}, {found}"
     return f"caught up: {cost}, as {reason}; {found}"
-
-
-def lasted(seconds: float) -> str:
-    """A duration for people."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    for most, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
-        if seconds < most:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 86_400:.0f} days"
 
 
 def _at(since: float) -> str:

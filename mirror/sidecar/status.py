@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from mirror.core.errors import MirrorError, SealedError, SourceError
 from mirror.core.positions import Lsn, Position
 from mirror.core.rows import TableResult
+from mirror.core.saved_status import save_report
 from mirror.core.status import (
     EventsReport,
     GapReport,
@@ -35,7 +36,6 @@ from mirror.core.status import (
     StatusReport,
     WideningReport,
     kept_text,
-    save_report,
 )
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Profile, Table
 from mirror.core.virtual import left_out
@@ -162,6 +162,8 @@ class SourceStatus:
         self._feed, self.name = feed, called or Path(self.source).name
         self._kept: tuple[object, ...] = ()
         self._next_look = 0.0
+        self._followed_at: float | None = None
+        """When it had caught up for the first time, or after a pause."""
         self._described: Mapping[str, Table] | None = None
         self._refused: list[Refusal] = []
         self._schema: Schema | None = None
@@ -180,7 +182,9 @@ class SourceStatus:
 
     def is_at(self, position: Position) -> None:
         """Postgres has this position."""
-        if str(position.lsn) != self.applied and self.phase is Phase.FOLLOWING:
+        # What was committed during the first copy has waited for that.
+        could = self._followed_at is not None and position.committed_at >= self._followed_at
+        if str(position.lsn) != self.applied and self.phase is Phase.FOLLOWING and could:
             self.lags.add(time.time(), position.committed_at)
         self.applied, self.committed_at = str(position.lsn), position.committed_at
         if self.behind_since is not None:
@@ -311,6 +315,7 @@ class SourceStatus:
         if why is None:
             if self.caught_up_at is None:
                 self.lags.clear()  # of what was committed before it could follow
+                self._followed_at = time.time()
             self.phase, self.caught_up_at = Phase.FOLLOWING, time.time()
             self.last_error = self.error = None
             self.lags.goes_on()

@@ -23,12 +23,13 @@ from mirror.core.errors import FencedError, MirrorError, SinkError
 from mirror.core.happened import DEFINITIONS, newest
 from mirror.core.published import POSITION_FILE
 from mirror.core.rows import SchemaChange
-from mirror.core.status import STATUS_FILE, HappenedReport, OutageReport, Phase, saved_report
-from mirror.core.words import counted
+from mirror.core.saved_status import STATUS_FILE, saved_report
+from mirror.core.status import HappenedReport, OutageReport, Phase
+from mirror.core.words import counted, duration
 from mirror.postgres.kept import KeptNames
 from mirror.postgres.sink import Sink
 from mirror.sidecar.comparison import Comparison
-from mirror.sidecar.news import Held, News, Steps, added, compared, lasted, news, stands
+from mirror.sidecar.news import Held, News, Steps, added, compared, news, stands
 from mirror.sidecar.source_folder import SourceTask
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.table_repair import REPAIR
@@ -213,7 +214,7 @@ class Told:
         if not outage.postgres:
             self._log.info("{}: goes on after {}{}, caught up", self._name, self._since(self._began), tries)
             return
-        took = lasted(max(0.0, self._connected - self._began))
+        took = duration(max(0.0, self._connected - self._began))
         self._count([News("INFO", "", {"reconnections": 1})])
         self._log.info("{}: connected again after {}{}, caught up", self._name, took, tries)
 
@@ -225,7 +226,7 @@ class Told:
 
     @staticmethod
     def _since(began: float) -> str:
-        return lasted(time.monotonic() - began)
+        return duration(time.monotonic() - began)
 
 
 def _form(error: MirrorError) -> str:

@@ -250,7 +250,7 @@ def test_a_start_that_heals_a_gap(mirror: MirrorProcess, writer: Writer, log: Lo
     mirror.check()
     (line,) = [text for _, text in log.new("compared the file")]
     assert re.fullmatch(
-        r"caught up after [\d.]+ (s|min) away: compared the file \([\d.]+ kB, [\d.]+ s\), 214 rows sent."
+        r"caught up after [\d.]+ (ms|s|min) away: compared the file \([\d.]+ kB, [\d.]+ m?s\), 214 rows sent."
         " Nothing was lost",
         line,
     )
@@ -293,7 +293,7 @@ def test_a_copy_begins_and_ends(mirror: MirrorProcess, writer: Writer, log: Log)
     mirror.check()
     begun, copied = log.new("copied into Postgres")
     assert begun == ("INFO", "copying the whole file into Postgres, for the first time")
-    assert copied[0] == "INFO" and re.fullmatch(r"copied into Postgres: 2 tables, 3,000 rows, [\d.]+ s", copied[1])
+    assert copied[0] == "INFO" and re.fullmatch(r"copied into Postgres: 2 tables, 3,000 rows, [\d.]+ m?s", copied[1])
     assert events(mirror) == {}
 
 

@@ -61,7 +61,7 @@ def test_a_copy_and_then_one_live_line(cli: CommandLine, shop: Path, writer: Wri
         shown.until(follows)
         *said, live = shown.lines
         for table in ("products  4,000 rows", "one  1 row", "none  0 rows"):
-            assert [line for line in said if re.fullmatch(rf"✓ {table}  \d+\.\d s", line)], said
+            assert [line for line in said if re.fullmatch(rf"✓ {table}  [\d.]+ m?s", line)], said
         assert "✓ source.db: 3 tables in Postgres, following every commit" in said
         assert [line for line in said if line.startswith("psql 'postgresql:///")]
         assert not any(mark in shown.text for mark in BAR), "a bar is left"

@@ -47,7 +47,7 @@ def test_the_time_that_is_left_is_told_where_it_is_known_of_all() -> None:
     """Else an average of tables that go at very different paces would be shown."""
     assert shown(copying())[0].endswith("50%")
     both = shown(copying(left=10.0), copying(left=95.0))
-    assert both[0].endswith("50%  2 min left")
+    assert both[0].endswith("50%  95 s left")
     for other in (copying(), Shown("b.db", Phase.STARTING, followed=False)):
         assert "left" not in shown(copying(left=10.0), other)[0]
     assert shown(copying(left=10.0), Shown("b.db"))[0].endswith("75%  10 s left")
@@ -95,7 +95,7 @@ def test_the_live_line() -> None:
         "following, building the index notes.embedding  lag"
     )
     assert shown(Shown("shop.db", Phase.WAITING, awaits="Postgres", waits=17.0, commits=9)) == [
-        "waiting for Postgres  tries again by itself  17.0 s so far"
+        "waiting for Postgres  tries again by itself  17 s so far"
     ]
     assert shown(Shown("shop.db", refused=True))[0].startswith("following, but none of its tables can be mirrored")
 
@@ -120,8 +120,8 @@ def test_what_has_no_room_is_marked(width: int) -> None:
 
 
 def test_a_tick() -> None:
-    assert tick(Loaded("products", 40_000, 0.31)) == "products  40,000 rows  0.3 s"
-    assert tick(Loaded("one", 1, 1234.0)) == "one  1 row  1,234.0 s"
+    assert tick(Loaded("products", 40_000, 0.31)) == "products  40,000 rows  310 ms"
+    assert tick(Loaded("one", 1, 1234.0)) == "one  1 row  21 min"
 
 
 def test_the_total_of_a_comparison_grows_with_what_is_compared() -> None:

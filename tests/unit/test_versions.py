@@ -16,8 +16,9 @@ from mirror.core.errors import NewerStateError
 from mirror.core.files import write_atomically
 from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.published import POSITION_FILE, SIZE, PublishedReader, Publisher
+from mirror.core.saved_status import STATUS_FILE, save_report, saved_report
 from mirror.core.source_settings import is_paused, remember_paused, remember_schema, remembered_schema
-from mirror.core.status import STATUS_FILE, STATUS_VERSION, StatusReport, save_report, saved_report
+from mirror.core.status import STATUS_VERSION, StatusReport
 from mirror.core.versions import STATE_FORMAT, package_version
 from mirror.parity.proof import LastRun, keep, last_run
 from mirror.replica.images import Images
