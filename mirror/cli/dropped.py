@@ -21,7 +21,7 @@ from mirror.core.errors import ConfigError
 from mirror.core.status import named
 from mirror.core.words import amount, counted
 from mirror.postgres.failures import translated
-from mirror.postgres.kept import Dropped, dropped_tables
+from mirror.postgres.kept import Dropped, dropped_columns, dropped_tables
 from mirror.postgres.kept import purge as drop_for_good
 from mirror.postgres.migrate import require_known_schema
 from mirror.postgres.sessions import connect
@@ -72,7 +72,7 @@ def list_(settings: _Named, debug: bool, as_json: bool) -> None:
     known, names = settings
     with postgres_of(known) as dsn, translated("read the tables that are kept"), connect(dsn) as conn:
         require_known_schema(conn)
-        found = _chosen(dropped_tables(conn), known, names)
+        found = _chosen([*dropped_tables(conn), *dropped_columns(conn)], known, names)
     if as_json:
         tables = [asdict(each) | {"why": each.why} for each in found]
         click.echo(json.dumps({"version": 1, "dropped": tables}, indent=2))
@@ -116,7 +116,7 @@ def purge(settings: _Named, debug: bool, as_json: bool, dry_run: bool) -> None:
     known, names = settings
     with postgres_of(known) as dsn, translated("drop tables that are kept"), connect(dsn, raw=True) as conn:
         require_known_schema(conn)
-        found = _chosen(dropped_tables(conn), known, names)
+        found = _chosen([*dropped_tables(conn), *dropped_columns(conn)], known, names)
         stay: dict[str, str] = {}
         for each in found:
             if each.strange and not names:

@@ -218,14 +218,23 @@ class Dropped:
 
 
 def dropped_tables(conn: psycopg.Connection[Any]) -> list[Dropped]:
-    """All tables and columns of the database that are kept. Raises psycopg's errors."""
+    """All tables of the database that are kept. Raises psycopg's errors."""
     cursor = RawCursor(conn)
     if cursor.execute("SELECT to_regclass('mirror.tables') IS NULL").fetchone() == (True,):
         return []
     found = cursor.execute(statement("kept_list"), (KEPT,)).fetchall()
     paths = dict(cursor.execute("SELECT source_id, path FROM mirror.sources").fetchall())
-    columns = cursor.execute(statement("kept_columns"), (KEPT,)).fetchall()
-    return [_dropped(cursor, paths, *row) for row in found] + [_column(cursor, paths, *row) for row in columns]
+    return [_dropped(cursor, paths, *row) for row in found]
+
+
+def dropped_columns(conn: psycopg.Connection[Any]) -> list[Dropped]:
+    """All columns of the database that are kept in tables which are not themselves. Raises psycopg's errors."""
+    cursor = RawCursor(conn)
+    if cursor.execute("SELECT to_regclass('mirror.tables') IS NULL").fetchone() == (True,):
+        return []
+    found = cursor.execute(statement("kept_columns"), (KEPT,)).fetchall()
+    paths = dict(cursor.execute("SELECT source_id, path FROM mirror.sources").fetchall())
+    return [_column(cursor, paths, *row) for row in found]
 
 
 def _column(
@@ -291,16 +300,14 @@ def _more(cursor: RawCursor[Any], schema: str, name: str, successor: str, *, cou
     if not counted:
         return [_columns_named(lacking)] if lacking else ["rows or columns"]
     if lacking:
-        query = SQL("SELECT {} FROM {}").format(
-            SQL(", ").join(SQL("count({})").format(Identifier(each)) for each in lacking), Identifier(schema, name)
-        )
-        values = cursor.execute(query).fetchone()
+        counts = SQL(", ").join(SQL("count({})").format(Identifier(each)) for each in lacking)
+        values = cursor.execute(SQL("SELECT {} FROM {}").format(counts, Identifier(schema, name))).fetchone()
         assert values is not None
         lacking = [each for each, number in zip(lacking, values, strict=True) if number]
     found = [_columns_named(lacking)] if lacking else []
     if AGENT not in there:  # else it has the rows of others, too
-        query = SQL("SELECT (SELECT count(*) FROM {}) > (SELECT count(*) FROM {})")
-        rows = cursor.execute(query.format(Identifier(schema, name), Identifier(schema, successor))).fetchone()
+        more = SQL("SELECT (SELECT count(*) FROM {}) > (SELECT count(*) FROM {})")
+        rows = cursor.execute(more.format(Identifier(schema, name), Identifier(schema, successor))).fetchone()
         found += ["rows"] if rows == (True,) else []
     return found
 

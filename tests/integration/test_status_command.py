@@ -84,6 +84,7 @@ def test_a_postgres_that_is_not_there(cli: CommandLine, source: Path) -> None:
         assert done.code == 1
         (line,) = done.out.splitlines()
         assert line.startswith(f"{source.name}: postgres: connect to Postgres"), "one line for one cause"
+        assert line.count(" -- ") <= 1, line
     report = report_of(cli, source)
     assert report["phase"] == "stopped" and not [step for step in report["next_steps"] if "parity" in step]
 
