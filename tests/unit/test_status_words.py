@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from mirror.cli import status_words as words
+from mirror.cli.fleet import done_with, print_done
 from mirror.cli.status_view import folded, show
 from mirror.core.happened import definitions, happened
 from mirror.core.status import (
@@ -170,6 +172,16 @@ def busy() -> list[StatusReport]:
         report(LONG, gaps=gaps, applied="17:255", rejects=12, **figures),
         wait("postgres", source="/s/shop.db", gaps=gaps, captured="17:257", commits=3),
     ]
+
+
+def test_one_of_two_files_of_a_name_is_told_from_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where it alone is asked for, or is added."""
+    one, other = "/s/x/db.sqlite3", "/s/y/db.sqlite3"
+    out = io.StringIO()
+    show(Console(file=out, width=100), [report(source=one)], AroundReport(), None, [Path(other), Path(one)])
+    assert "\nx/db.sqlite3 " in out.getvalue() and "y/db" not in out.getvalue()
+    print_done([done_with(Path(one), "added", "is mirrored from now on")], as_json=False, known=[Path(other)])
+    assert capsys.readouterr().out == "x/db.sqlite3 is mirrored from now on\n"
 
 
 def test_120_columns_show_all() -> None:
