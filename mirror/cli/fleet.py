@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from mirror.core.errors import ConfigError, ControlError, NotRunningError, State
 from mirror.core.folders import known_sources, resolve, source_folder
 from mirror.core.source_settings import remember_paused
 from mirror.core.status import Phase, StatusReport
-from mirror.core.words import counted
+from mirror.core.words import counted, names_apart
 
 Outcome = dict[str, Any]
 
@@ -69,7 +69,7 @@ def add(settings: Settings, debug: bool, as_json: bool, agent: str | None, profi
         none |= refused
         lasts = "" if listed else ", until that mirror ends: list it in mirror.json, or name it to the next `mirror up`"
         done.append(done_with(source, "added", text + lasts, running=with_it, listed=listed))
-    print_done(done, as_json)
+    print_done(done, as_json, known_sources(settings.state_dir))
     sys.exit(1 if none else 0)
 
 
@@ -125,7 +125,7 @@ def _set_paused(settings: Settings, as_json: bool, *, paused: bool) -> None:
         else:
             text = "goes on" if running else "is not paused any more; the next `mirror up` goes on with it"
         done.append(done_with(source, "paused" if paused else "resumed", text, running=running))
-    print_done(done, as_json)
+    print_done(done, as_json, known_sources(settings.state_dir))
 
 
 # -- the mirror that runs --------------------------------------------------------------------------------
@@ -257,10 +257,11 @@ def done_with(source: Path, outcome: str, text: str, **more: bool) -> Outcome:
     return {"source": str(source), "outcome": outcome, **more, "text": text}
 
 
-def print_done(done: list[Outcome], as_json: bool) -> None:
-    """Print what was done with each source."""
+def print_done(done: list[Outcome], as_json: bool, known: Iterable[Path] = ()) -> None:
+    """Print what was done with each source. ``known``: those from which its name is to tell it."""
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": done}, indent=2))
         return
+    names = names_apart([*map(str, known), *(each["source"] for each in done)])
     for each in done:
-        click.echo(f"{Path(each['source']).name} {each['text']}")
+        click.echo(f"{names[each['source']]} {each['text']}")

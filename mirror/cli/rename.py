@@ -22,10 +22,11 @@ from mirror.core.errors import ConfigError, ControlError, MirrorError, NotRunnin
 from mirror.core.files import sync_folder
 from mirror.core.folders import resolve, source_folder, write_name
 from mirror.core.locks import SourceLock
+from mirror.core.saved_status import save_report, saved_report
 from mirror.core.sockets import forget_control_path
 from mirror.core.source_settings import remembered_schema
 from mirror.core.state_errors import state_error
-from mirror.core.status import Phase, named, save_report, saved_report
+from mirror.core.status import Phase, named
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import migrate
 from mirror.postgres.removal import has_rows, plan, remove, schemas_of

@@ -145,6 +145,7 @@ def up(
         ending.set()
     if until_eof:
         threading.Thread(target=_set_at_eof, args=(ending,), daemon=True).start()
+    early: Beginning | None = click.get_current_context().obj
     gave_up: list[MirrorError] = []
     notifier = Notifier()
     # Without a manager it is what a terminal sends when it is closed, and ends the command.
@@ -180,6 +181,8 @@ def up(
             )
         )
         beginning.end()
+        if early is not None:
+            early.end()
         verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
         service = Service(notifier, mirror)
         line = PeriodicLine(mirror, partial(report_of, settings), options=settings.options)
@@ -351,7 +354,7 @@ class _Announced:
         tables = f"{counted(mirrored, 'table')} in Postgres"
         if mirrored <= 0:
             tables = "it has no table yet, and the mirror waits for one"
-        self._view.say(f"{Path(state.source).name}: {tables}, following every commit")
+        self._view.say(f"{pipeline.task.name}: {tables}, following every commit")
 
     def all(self, pipelines: Sequence[Pipeline], sources: int) -> None:
         """Say that all are, where they are too many to be said one by one."""

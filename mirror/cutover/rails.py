@@ -29,7 +29,7 @@ from mirror.cutover.breaches import repeated, rows_without
 from mirror.cutover.constraints import judge_constraints
 from mirror.cutover.mirrored import targets_of
 from mirror.cutover.readiness import Part, Readiness
-from mirror.cutover.renamed import judge_kept, judge_rules, note_dropped
+from mirror.cutover.renamed import judge_kept, judge_rules, note_changes, note_dropped
 from mirror.parity.proof import ENOUGH, FORMS, last_run
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import require_known_schema, statement
@@ -121,6 +121,7 @@ def _check_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
     _judge_widened(found, status.widened)
     _note_not_json(found, status.not_json)
     judge_rules(found, status)
+    note_changes(found, status)
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     step = f"make room for the state directory: {ROOM_BYTES >> 20:,} MB must be free"

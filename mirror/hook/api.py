@@ -32,7 +32,8 @@ from mirror.core.config.settings import DEFAULT_SCHEMA, SIDECARS, Settings, load
 from mirror.core.control import ControlClient
 from mirror.core.errors import ConfigError, MirrorError, NotRunningError
 from mirror.core.folders import resolve, source_folder
-from mirror.core.status import Phase, StatusReport, saved_report
+from mirror.core.saved_status import saved_report
+from mirror.core.status import Phase, StatusReport
 from mirror.core.words import counted
 from mirror.hook.budget import Budget
 from mirror.hook.child import ANSWER_SECONDS, Sidecar, missing

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from mirror.postgres.failures import translated
-from mirror.postgres.kept import KeptTable, kept_in_use
+from mirror.postgres.kept import KeptNames, KeptTable, kept_in_use, kept_names
 from mirror.postgres.target import Conn
 
 #: Days for which the records of writers are kept.
@@ -139,6 +139,11 @@ class Ledger:
         """The tables that are kept and that objects of others still use, in place of a new one of that name."""
         with translated("look at tables that are kept", self._path):
             return kept_in_use(self._conn, int(self._source_id))
+
+    def kept_names(self) -> KeptNames:
+        """What is kept of the source's tables and columns that it has dropped."""
+        with translated("look at what is kept", self._path):
+            return kept_names(self._conn, int(self._source_id))
 
     def repairs(self) -> int:
         """How many rows have been repaired so far."""

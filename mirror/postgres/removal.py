@@ -103,7 +103,7 @@ def plan(conn: Conn, path: str, schema: str) -> Removal | None:
     own = [(each.schema, each.name) for each in there.values() if each.agent is None]
     dropped = [*own, *((each.schema, each.name) for each in kept)]
     tables = [_doomed(conn, target) for target in there.values()]
-    tables += [Doomed(f"{each.schema}.{each.name}", each.rows, each.bytes, True) for each in kept]
+    tables += [Doomed(f"{each.schema}.{each.name}", each.rows, each.bytes or 0, True) for each in kept]
     names = [Identifier(*each).as_string(conn) for each in dropped]
     depending = conn.execute(statement("dependents"), (names, vector_views.MADE)).fetchall()
     rejects, others_wrote = (

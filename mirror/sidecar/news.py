@@ -16,10 +16,11 @@ from mirror.core.literals import shortened
 from mirror.core.rows import SchemaChange
 from mirror.core.status import EventsReport, GapReport, WideningReport, named
 from mirror.core.tables import ANY_TEXT, ANY_VALUE
-from mirror.core.words import amount, counted
+from mirror.core.words import amount, counted, duration
 from mirror.postgres.codecs import from_json
 
 if TYPE_CHECKING:
+    from mirror.postgres.kept import KeptNames
     from mirror.postgres.ledger import Gap
     from mirror.postgres.refusals import Moved, Refusal
     from mirror.postgres.sink import Sink
@@ -107,18 +108,20 @@ def news(
     *,
     steps: Steps,
     definitions: bool = True,
+    kept: KeptNames | None = None,
 ) -> list[News]:
     """What a transaction has made of ``before``, in the order in which it is to be said.
 
     ``changes``: of definitions, as far as they are known: without them, what was renamed counts as dropped and added.
     ``moved``: what it has done to rejects, where that is known.
-    ``definitions``: whether changed tables and columns are news.
+    ``definitions``: whether changed tables and columns are news. ``kept``: what of those that were dropped is kept, and
+    under which name; None: not known.
     """
     renames = Renames(changes)
     said: list[News | None] = []
     if definitions and (before.tables != after.tables or before.targets != after.targets or changes):
-        said += _of_tables(before, after, renames)
-        said += _of_columns(before, after, renames)
+        said += _of_tables(before, after, renames, kept)
+        said += _of_columns(before, after, renames, kept)
     if before.targets != after.targets:
         said += _of_types(before, after, renames, steps, definitions=definitions)
     if before.not_json != after.not_json:
@@ -182,22 +185,25 @@ def widened_columns(targets: Mapping[str, Target]) -> dict[str, Widening]:
 # -- tables and columns --------------------------------------------------------------------------------
 
 
-def _of_tables(before: Held, after: Held, renames: Renames) -> Iterable[News | None]:
+def _of_tables(before: Held, after: Held, renames: Renames, kept: KeptNames | None) -> Iterable[News | None]:
     were = {renames.table(name) for name in before.tables}
     renamed = [f"{old} is {new} now" for old, new in sorted(renames.tables.items()) if new in after.tables]
     yield _line("table", "renamed", renamed, "tables_renamed")
     rebuilt = sorted(name for name in renames.rebuilt if name in after.targets)
     yield _line("table", "made again with another definition", rebuilt, "tables_rebuilt")
     yield _line("new table", "", sorted(after.tables - were), "tables_added")
-    kept = "dropped in SQLite, and kept in Postgres under another name"
-    yield _line("table", kept, sorted(were - after.tables), "tables_dropped")
+    dropped = sorted(were - after.tables)
+    yield from _dropped("table", {name: (kept or {}).get((name, None), "") for name in dropped}, "tables_dropped")
     for old, new in _pairs(before, after, renames):
         if old.key is not None and new.key is None:
             yield News("INFO", f"{new.source} has NULL in its primary key: its key in Postgres is _rowid now")
 
 
-def _of_columns(before: Held, after: Held, renames: Renames) -> Iterable[News | None]:
-    added, dropped, renamed = [], [], []
+def _of_columns(before: Held, after: Held, renames: Renames, kept: KeptNames | None) -> Iterable[News | None]:
+    added: list[str] = []
+    renamed: list[str] = []
+    dropped: dict[str, str] = {}
+    gone: list[str] = []
     for old, new in _pairs(before, after, renames):
         if old.columns == new.columns:
             continue
@@ -206,12 +212,26 @@ def _of_columns(before: Held, after: Held, renames: Renames) -> Iterable[News | 
         were = {names.get(column.source, column.source) for column in old.columns}
         there = {column.source for column in new.columns}
         added += [f"{table}.{column.source}" for column in new.columns if column.source not in were]
-        dropped += [f"{table}.{name}" for name in sorted(were - there - {*new.omitted})]
+        for name in sorted(were - there - {*new.omitted}):
+            place = (kept or {}).get((table, name), "")
+            if not place and (whole := (kept or {}).get((table, None))):  # the whole table was made anew
+                place = f"{whole}.{name}"
+            if place or kept is None:
+                dropped[f"{table}.{name}"] = place
+            else:
+                gone.append(f"{table}.{name}")
         renamed += [f"{table}.{was} is {now} now" for was, now in names.items() if now in there]
     yield _line("column", "renamed", renamed, "columns_renamed")
     yield _line("new column", "", added, "columns_added")
-    kept = "dropped in SQLite, and kept in Postgres under another name"
-    yield _line("column", kept, dropped, "columns_dropped")
+    yield from _dropped("column", dropped, "columns_dropped")
+    yield _line("column", "dropped in SQLite, of which there was no value to keep", gone, "columns_dropped")
+
+
+def _dropped(what: str, found: Mapping[str, str], counter: str) -> Iterable[News | None]:
+    """``found``: the names, and those under which they are kept; empty: not known."""
+    kept = [f"{name} as {place}" for name, place in found.items() if place]
+    yield _line(what, "dropped in SQLite, and kept in Postgres", kept, counter)
+    yield _line(what, "dropped in SQLite", [name for name, place in found.items() if not place], counter)
 
 
 def _line(what: str, how: str, names: list[str], counter: str) -> News | None:
@@ -390,21 +410,11 @@ def compared(size: int, seconds: float, rows: int, *, away: float | None, reason
     ``away``: seconds for which no mirror ran before; None: one did. ``reason``: why it was compared. ``changed``:
     whether the file was another than its copy.
     """
-    cost = f"compared the file ({amount(size)}, {lasted(seconds)})"
+    cost = f"compared the file ({amount(size)}, {duration(seconds)})"
     found = f"{counted(rows, 'row')} sent. Nothing was lost" if changed else "and nothing had changed"
     if away is not None:
-        return f"caught up after {lasted(away)} away: {cost}, {found}"
+        return f"caught up after {duration(away)} away: {cost}, {found}"
     return f"caught up: {cost}, as {reason}; {found}"
-
-
-def lasted(seconds: float) -> str:
-    """A duration for people."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    for most, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
-        if seconds < most:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 86_400:.0f} days"
 
 
 def _at(since: float) -> str:

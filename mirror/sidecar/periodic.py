@@ -21,7 +21,7 @@ from mirror.core.backoff import Backoff
 from mirror.core.commands import command
 from mirror.core.errors import MirrorError
 from mirror.core.status import Phase, StatusReport, rejected
-from mirror.core.words import counted, names_apart
+from mirror.core.words import counted, duration, names_apart
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.supervisor import Supervisor
@@ -134,10 +134,10 @@ def line_of(
         parts.append("lag unknown")
     elif one:
         most = worst[1].worst_lag_seconds
-        parts.append(f"lag {short(worst[0])}" + ("" if most is None else f" (at most {short(most)} in 5 min)"))
+        parts.append(f"lag {duration(worst[0])}" + ("" if most is None else f" (at most {duration(most)} in 5 min)"))
     else:
-        parts.append(f"worst lag {short(worst[0])}" + (f" ({names[worst[1].source]})" if worst[0] > 0 else ""))
-    parts.append(f"{counted(commits, 'commit')}, {counted(rows, 'row')} in {short(since)}")
+        parts.append(f"worst lag {duration(worst[0])}" + (f" ({names[worst[1].source]})" if worst[0] > 0 else ""))
+    parts.append(f"{counted(commits, 'commit')}, {counted(rows, 'row')} in {duration(since)}")
     parts.append(counted(rejects, "reject"))
     if one and reports and (progress := reports[0].progress) is not None:
         total = "" if progress.total is None else f" of {progress.total:,}"
@@ -164,12 +164,3 @@ def line_of(
 def _more(report: StatusReport, before: Mapping[str, tuple[int, int]], at: int) -> int:
     now, then = (report.commits, report.rows)[at], before.get(report.source, (0, 0))[at]
     return now - then if now >= then else now
-
-
-def short(seconds: float) -> str:
-    """A duration, to two or three digits."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"

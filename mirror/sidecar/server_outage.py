@@ -13,9 +13,8 @@ from collections.abc import Callable
 from loguru import logger
 
 from mirror.core.errors import SinkError
-from mirror.core.words import counted, one_line
+from mirror.core.words import counted, duration, one_line
 from mirror.postgres.sessions import CONNECT
-from mirror.sidecar.news import lasted
 
 #: What to do where the mirror runs the server itself.
 STARTED_AGAIN = "nothing: the embedded Postgres is started again"
@@ -67,7 +66,7 @@ class ServerOutage:
             if known and self._told:
                 self._told, self._back_at = False, now
                 self._left, self._waiting = set(self._waiting), {}
-                took, go_on = lasted(now - self._began), counted(self._sources(), "source")
+                took, go_on = duration(now - self._began), counted(self._sources(), "source")
                 logger.info("Postgres is there again after {}: {} go on", took, go_on)
             return known and now - self._back_at < _LATE_SECONDS
 

@@ -2,6 +2,10 @@
 
 Nothing is said before the transaction in Postgres that it is about has committed. What stood when the mirror started is
 said as such, once. A mirror that was killed right after a commit says it at the next start, or twice.
+
+What is counted is saved with the status after each transaction, in the source's folder: so the counts are those of all
+mirrors that have had it. Between a commit and that save lies a millisecond; one that is killed then has counted a
+rejected row or a widened column that the next one finds, and not a table or column that was changed.
 """
 
 from __future__ import annotations
@@ -16,14 +20,17 @@ from loguru import logger
 from msgspec.structs import replace
 
 from mirror.core.errors import FencedError, FormatError, MirrorError, SinkError
+from mirror.core.happened import DEFINITIONS, newest
 from mirror.core.published import POSITION_FILE
 from mirror.core.rows import SchemaChange
-from mirror.core.status import STATUS_FILE, OutageReport, Phase, saved_report
-from mirror.core.words import counted
+from mirror.core.saved_status import STATUS_FILE, saved_report
+from mirror.core.status import HappenedReport, OutageReport, Phase
+from mirror.core.words import counted, duration
+from mirror.postgres.kept import KeptNames
 from mirror.postgres.refusals import Moved
 from mirror.postgres.sink import Sink
 from mirror.sidecar.comparison import Comparison
-from mirror.sidecar.news import Held, News, Steps, added, compared, lasted, news, stands
+from mirror.sidecar.news import Held, News, Steps, added, compared, news, stands
 from mirror.sidecar.server_outage import STARTED_AGAIN, ServerOutage, plain
 from mirror.sidecar.source_folder import SourceTask
 from mirror.sidecar.status import SourceStatus
@@ -31,6 +38,7 @@ from mirror.sidecar.table_repair import REPAIR
 
 #: What rows do, and not definitions.
 _OF_ROWS = frozenset(("rows_rejected", "rows_back"))
+_OF_DEFINITIONS = frozenset(name for name, *_ in DEFINITIONS)
 
 
 class Told:
@@ -46,6 +54,8 @@ class Told:
         self._steps = Steps(*(f"mirror {command} {named}" for command in commands))
         self._held: Held | None = None
         """What Postgres held when that was looked at last."""
+        self._kept: KeptNames = {}
+        """What Postgres kept of what was dropped when that was looked at last."""
         self._known: tuple[int | None, list[str]] = (None, [])
         """What the mirror before this one has told of: how many rejects, which widened columns."""
         self._left_at: float | None = None
@@ -54,8 +64,11 @@ class Told:
             if (task.folder / STATUS_FILE).exists():
                 saved = saved_report(task.database, task.schema, task.folder)
                 self._known = saved.rejects, saved.widened
+                if saved.ever_since is not None:
+                    status.ever, status.ever_since, status.happened = saved.ever, saved.ever_since, saved.happened
             self._left_at = (task.folder / POSITION_FILE).stat().st_mtime
         self._came_at = time.time()
+        status.ever_since = status.ever_since or self._came_at
         self._gaps: list[int] = []
         """Keys of the gaps that are being healed."""
         self._copying, self._first = "", False
@@ -70,8 +83,16 @@ class Told:
                 of_rows = each.counts.keys() & _OF_ROWS
                 kind = (self._task.database, *sorted(of_rows)) if of_rows else None
                 self._log.bind(kind=kind).log(each.level, "{}: {}", self._name, each.text)
+            if each.counts.keys() & _OF_DEFINITIONS:
+                told = HappenedReport(at=round(time.time(), 3), text=each.text)
+                self._status.happened = newest(self._status.happened, told)
+        self._count(said)
+
+    def _count(self, said: Sequence[News]) -> None:
         if any(each.counts for each in said):
-            self._status.events = added(self._status.events, said)
+            self._status.events, self._status.ever = (
+                added(each, said) for each in (self._status.events, self._status.ever)
+            )
 
     # -- what Postgres holds -----------------------------------------------------------------------
 
@@ -83,6 +104,7 @@ class Told:
             self.looks(sink)
             return
         self._held = Held.of(sink)
+        self._kept_now(sink)
         if self._task.resume_only:  # for a moment, beside a command that says what stands
             return
         rejects, widened = self._known
@@ -100,7 +122,19 @@ class Told:
         self._held = held
         if changes or moved or before != held:
             sink.moved = []
-            self._say(news(before, self._held, changes, moved, steps=self._steps, definitions=definitions))
+            kept = None if before.targets == self._held.targets else self._kept_now(sink)
+            self._say(news(before, self._held, changes, moved, steps=self._steps, definitions=definitions, kept=kept))
+
+    def _kept_now(self, sink: Sink) -> KeptNames | None:
+        """What is kept since the last look; None: not known."""
+        try:
+            before, self._kept = self._kept, sink.ledger.kept_names()
+        except SinkError as error:
+            logger.debug(
+                "{}: under which name it is kept is not known: {}", self._name, error
+            )  # the loop finds it, too
+            return None
+        return {what: name for what, name in self._kept.items() if before.get(what) != name}
 
     @staticmethod
     def _examples(before: Held, held: Held, sink: Sink) -> list[Moved]:
@@ -200,9 +234,8 @@ class Told:
         if not outage.postgres:
             self._log.info("{}: goes on after {}{}, caught up", self._name, self._since(self._began), tries)
             return
-        took = lasted(max(0.0, self._connected - self._began))
-        events = self._status.events
-        self._status.events = replace(events, reconnections=events.reconnections + 1)
+        took = duration(max(0.0, self._connected - self._began))
+        self._count([News("INFO", "", {"reconnections": 1})])
         if self._server.back(str(self._task.database)):
             return
         if not self._said:  # its own session alone was lost, for a moment
@@ -217,7 +250,7 @@ class Told:
 
     @staticmethod
     def _since(began: float) -> str:
-        return lasted(time.monotonic() - began)
+        return duration(time.monotonic() - began)
 
 
 def _form(error: MirrorError) -> str:
