@@ -42,7 +42,7 @@ import shlex
 import struct
 import time
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -193,6 +193,18 @@ def _head(
 ) -> bytes:
     head = _HEADER.pack(_MAGIC, kind, big_endian, STATE_FORMAT, generation, first, count, *sums, time, size)
     return head + _CRC.pack(zlib.crc32(head))
+
+
+def _write_whole(descriptor: int, parts: Sequence[bytes], offset: int) -> None:
+    """Write all parts. What ends a write before its end is said by the next one, for the rest. Raises ``OSError``."""
+    done = os.pwritev(descriptor, parts, offset)
+    if done == sum(map(len, parts)):
+        return
+    data = b"".join(parts)
+    while done < len(data):
+        if not (more := os.pwrite(descriptor, data[done:], offset + done)):
+            raise OSError(errno.EIO, "a write has written nothing, without an error")
+        done += more
 
 
 class SpoolWriter:
@@ -375,8 +387,8 @@ class SpoolWriter:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
             start = self._cursor_record(Kind.START, self.cursor, time) if self.cursor is not None else ()
             size = sum(map(len, start))
-            if start and os.pwritev(descriptor, start, 0) != size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if start:
+                _write_whole(descriptor, start, 0)
             self._faults("spool:segment")
         except OSError as error:
             if descriptor >= 0:
@@ -393,8 +405,7 @@ class SpoolWriter:
         size = sum(map(len, record))
         self._faults("spool:append")
         try:
-            if os.pwritev(self._descriptor, record, self.place.offset) != size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _write_whole(self._descriptor, record, self.place.offset)
         except OSError as error:
             raise self._no_room(segment_path(self.folder, self.place.segment), error) from error
         self._faults("spool:appended")

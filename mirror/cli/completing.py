@@ -66,15 +66,15 @@ def script(shell: str) -> str:
     """The script for one of :data:`SHELLS`."""
     made = get_completion_class(shell)
     assert made is not None
-    return made(_made_up(), {}, "mirror", ASKED).source()
+    return made(made_up(), {}, "mirror", ASKED).source()
 
 
 def complete(asked: str) -> int:
     """Answer a script: print what fits. ``asked``: what it wants, as ``bash_complete``. Returns the exit code."""
-    return answer(_made_up(), {}, "mirror", ASKED, asked)
+    return answer(made_up(), {}, "mirror", ASKED, asked)
 
 
-def _made_up() -> click.Group:
+def made_up() -> click.Group:
     """The commands as far as they can be told without loading any."""
     version = click.Option(["--version"], is_flag=True)
     settings = {"help_option_names": ["-h", "--help"]}

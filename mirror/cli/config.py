@@ -41,7 +41,8 @@ def config() -> None:
 def show(settings: Settings, debug: bool, as_json: bool) -> None:
     """Print every setting that applies now, and where it comes from. Passwords are hidden.
 
-    A flag comes before an environment variable, then mirror.json, then argent.json, then the default.
+    A flag comes before an environment variable, then mirror.json, then argent.json, then what the state directory
+    remembers of the last `mirror up`, then the default.
     """
     report = report_of(settings)
     if as_json:

@@ -34,7 +34,7 @@ _AGAIN = "has called enable_mirror(), which starts a mirror again as long as the
 
 
 @dataclass(eq=False)
-class _Running:
+class Running:
     """A process that mirrors sources of the state directory."""
 
     pid: int | None
@@ -70,7 +70,7 @@ def down(settings: Settings, debug: bool, as_json: bool) -> None:
     Nothing is lost: `mirror up` goes on from there. The embedded Postgres stops with the last one that uses it.
     """
     named = settings.sources if settings.origins.get("sources") == "arguments" else ()
-    found = _running(settings, {*known_sources(settings.state_dir), *settings.sources})
+    found = running_mirrors(settings, {*known_sources(settings.state_dir), *settings.sources})
     wanted = [each for each in found if not named or not set(named).isdisjoint(each.sources)]
     if not wanted:
         place = str(settings.state_dir) if not named else ", ".join(map(str, named))
@@ -93,16 +93,16 @@ def down(settings: Settings, debug: bool, as_json: bool) -> None:
         print_line(Console(), NOTE, f" {source.name}: no mirror of it was running")
 
 
-def _running(settings: Settings, sources: Iterable[Path]) -> list[_Running]:
+def running_mirrors(settings: Settings, sources: Iterable[Path]) -> list[Running]:
     """The processes that mirror sources. Raises ``ControlError`` for one that does not answer."""
-    found: dict[int | None, _Running] = {}
+    found: dict[int | None, Running] = {}
     for source in sorted(sources):
         folder = source_folder(settings.state_dir, source)
         try:
             with ControlClient(folder) as client:
                 programs = client.status().hook.writers
                 # By what it wrote itself: that is one number also where it has none here.
-                each = found.setdefault(holder(folder), _Running(client.process))
+                each = found.setdefault(holder(folder), Running(client.process))
         except NotRunningError:
             continue
         each.sources.append(source)
@@ -114,7 +114,7 @@ def _running(settings: Settings, sources: Iterable[Path]) -> list[_Running]:
     return [*found.values()]
 
 
-def _require_all(running: _Running, named: Sequence[Path], settings: Settings) -> None:
+def _require_all(running: Running, named: Sequence[Path], settings: Settings) -> None:
     """Raise ``ConfigError`` if the process mirrors sources that were not named, where any were."""
     others = [source for source in running.sources if source not in named]
     if not named or not others:
@@ -130,7 +130,7 @@ def _require_all(running: _Running, named: Sequence[Path], settings: Settings) -
     )
 
 
-def _end(running: _Running, settings: Settings) -> None:
+def _end(running: Running, settings: Settings) -> None:
     """Ask a process to end; one that has just ended is no error."""
     for source in running.sources:
         try:
@@ -141,7 +141,7 @@ def _end(running: _Running, settings: Settings) -> None:
             continue
 
 
-def _await_end(running: Sequence[_Running], settings: Settings) -> None:
+def _await_end(running: Sequence[Running], settings: Settings) -> None:
     """Wait until all have ended. Raises ``ControlError`` after :data:`END_SECONDS`."""
     deadline = time.monotonic() + END_SECONDS
     with _progress(", ".join(map(str, running))):
@@ -159,7 +159,7 @@ def _await_end(running: Sequence[_Running], settings: Settings) -> None:
                 time.sleep(_LOOK_SECONDS)
 
 
-def _lives(running: _Running, settings: Settings) -> bool:
+def _lives(running: Running, settings: Settings) -> bool:
     if running.process is not None:
         try:
             # Ended, and not yet waited for by who has started it.
@@ -194,7 +194,7 @@ def _progress(what: str) -> Iterator[None]:
 # -- what starts it again --------------------------------------------------------------------------------
 
 
-def _starters(running: _Running) -> Iterator[str]:
+def _starters(running: Running) -> Iterator[str]:
     """What will, or may, start a mirror again that ends now."""
     for program in sorted(running.programs):
         yield f"{program} {_AGAIN}"
@@ -239,7 +239,7 @@ def _server_runs(settings: Settings) -> bool:
     return (settings.state_dir / "postgres" / "postmaster.pid").exists()
 
 
-def _say(ended: Sequence[_Running], settings: Settings, *, had_server: bool, stopped: bool) -> None:
+def _say(ended: Sequence[Running], settings: Settings, *, had_server: bool, stopped: bool) -> None:
     console = Console()
     names = names_apart(str(source) for each in ended for source in each.sources)
     for each in ended:

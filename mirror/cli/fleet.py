@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,23 @@ from mirror.core.control import ControlClient
 from mirror.core.errors import ConfigError, ControlError, NotRunningError, StateError
 from mirror.core.folders import known_sources, resolve, source_folder
 from mirror.core.source_settings import remember_paused
-from mirror.core.status import Phase
+from mirror.core.status import Phase, StatusReport
+from mirror.core.words import counted, names_apart
 
 Outcome = dict[str, Any]
+
+#: Seconds for which the beginning of a source that was added is waited for, and between two looks.
+_BEGIN_SECONDS, _LOOK_SECONDS = 5.0, 0.05
+_BEGINNING = frozenset((Phase.STARTING, Phase.SNAPSHOT, Phase.CATCHING_UP))
 
 
 @click.command(
     short_help="Mirror one more file, while mirror up runs.",
-    epilog=help_end("mirror add shop.db", "mirror add shop.db --schema shop", codes={0: "it is mirrored"}),
+    epilog=help_end(
+        "mirror add shop.db",
+        "mirror add shop.db --schema shop",
+        codes={0: "it is mirrored", 1: "Postgres refuses all of its tables"},
+    ),
 )
 @common
 @json_option
@@ -38,7 +50,7 @@ def add(settings: Settings, debug: bool, as_json: bool, agent: str | None, profi
     that is all.
     """
     require_sources(settings)
-    done = []
+    done, none = [], False
     for source in settings.sources:
         require_file(source, "mirror another source")
         entry = {"agent": agent, "schema": settings.schema, "profile": profile}
@@ -53,10 +65,12 @@ def add(settings: Settings, debug: bool, as_json: bool, agent: str | None, profi
                 next_step=f"mirror up {shlex.quote(str(source))}{settings.options}",
                 retryable=True,
             )
-        text = "is mirrored from now on" if with_it else "is mirrored by the next `mirror up`"
+        text, refused = _begun(settings, source) if with_it else ("is mirrored by the next `mirror up`", False)
+        none |= refused
         lasts = "" if listed else ", until that mirror ends: list it in mirror.json, or name it to the next `mirror up`"
         done.append(done_with(source, "added", text + lasts, running=with_it, listed=listed))
-    print_done(done, as_json)
+    print_done(done, as_json, known_sources(settings.state_dir))
+    sys.exit(1 if none else 0)
 
 
 @click.command(
@@ -111,7 +125,7 @@ def _set_paused(settings: Settings, as_json: bool, *, paused: bool) -> None:
         else:
             text = "goes on" if running else "is not paused any more; the next `mirror up` goes on with it"
         done.append(done_with(source, "paused" if paused else "resumed", text, running=running))
-    print_done(done, as_json)
+    print_done(done, as_json, known_sources(settings.state_dir))
 
 
 # -- the mirror that runs --------------------------------------------------------------------------------
@@ -126,6 +140,28 @@ def ask_mirror(settings: Settings, source: Path, question: Callable[[ControlClie
     with client:
         question(client)
     return True
+
+
+def _begun(settings: Settings, source: Path) -> tuple[str, bool]:
+    """What has become of a source that was added, as far as it is known soon; and whether no table can be mirrored."""
+    report: StatusReport | None = None
+
+    def look(client: ControlClient) -> None:
+        nonlocal report
+        deadline = time.monotonic() + _BEGIN_SECONDS
+        while (report := client.status()).phase in _BEGINNING and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+
+    with suppress(ControlError):  # it may be too busy to answer: `mirror status` knows later
+        ask_mirror(settings, source, look)
+    if report is None or not report.refusals:
+        return "is mirrored from now on", False
+    why = f"`mirror status {shlex.quote(str(source))}{settings.options}` says why"
+    if len(report.refusals) >= report.tables:
+        tables = "its table" if report.tables == 1 else f"all of its {report.tables:,} tables"
+        return f"is followed from now on, but Postgres refuses {tables}: {why}", True
+    tables = counted(len(report.refusals), "table")
+    return f"is mirrored from now on, but for {tables} that Postgres refuses: {why}", False
 
 
 def _ask_any(settings: Settings, question: Callable[[ControlClient], object]) -> bool:
@@ -221,10 +257,11 @@ def done_with(source: Path, outcome: str, text: str, **more: bool) -> Outcome:
     return {"source": str(source), "outcome": outcome, **more, "text": text}
 
 
-def print_done(done: list[Outcome], as_json: bool) -> None:
-    """Print what was done with each source."""
+def print_done(done: list[Outcome], as_json: bool, known: Iterable[Path] = ()) -> None:
+    """Print what was done with each source. ``known``: those from which its name is to tell it."""
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": done}, indent=2))
         return
+    names = names_apart([*map(str, known), *(each["source"] for each in done)])
     for each in done:
-        click.echo(f"{Path(each['source']).name} {each['text']}")
+        click.echo(f"{names[each['source']]} {each['text']}")

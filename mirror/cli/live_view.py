@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -27,9 +27,8 @@ from mirror.cli.logs import announce, colour_of, is_for_machines, is_quiet, log_
 from mirror.cli.output import GOOD, print_line, printable, text, wrapped
 from mirror.core.redaction import redacted
 from mirror.core.status import Phase, ProgressReport
-from mirror.core.words import amount, counted, names_apart
+from mirror.core.words import amount, counted, duration, names_apart
 from mirror.sidecar.copy_progress import COMPARED, MEANWHILE, THE_FILE, Loaded
-from mirror.sidecar.periodic import short
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.status import SourceStatus
 
@@ -39,8 +38,6 @@ REFRESH_SECONDS = 0.1
 MOST_WITH_TABLES, MOST_TABLES, MOST_LINES = 3, 30, 3
 #: Characters of a bar.
 _BAR = 24
-#: Part of the work from which on the time that is left is estimated.
-_KNOWN = 0.02
 #: Phases in which a source does not follow yet, and will without anybody's help.
 _WORKING = frozenset((Phase.STARTING, Phase.SNAPSHOT, Phase.CATCHING_UP, Phase.REDIFF))
 
@@ -74,6 +71,8 @@ class Shown:
     waits: float = 0.0
     """Seconds for which it has been waiting."""
     indexing: str | None = None
+    left: float | None = None
+    """Seconds that its first copy is about to take; None: not known."""
 
     @property
     def works(self) -> bool:
@@ -86,18 +85,15 @@ class Shown:
         return self.phase is Phase.SNAPSHOT
 
 
-def lines_of(
-    sources: Sequence[Shown], others: Sequence[str], elapsed: float | None, width: int, now: float
-) -> list[Text]:
+def lines_of(sources: Sequence[Shown], others: Sequence[str], width: int, now: float) -> list[Text]:
     """The lines that change, each of at most ``width`` characters.
 
-    ``others``: names of sources that could not begin. ``elapsed``: seconds since the first copy began; None: there is
-    none. ``now``: Unix time.
+    ``others``: names of sources that could not begin. ``now``: Unix time.
     """
     working = [each for each in sources if each.works]
     lines = []
     if any(each.copies for each in working):
-        lines.append(_overall(sources, elapsed, width))
+        lines.append(_overall(sources, width))
     # Copies first: of what only waits for its turn there is little to see.
     seen = sorted(working, key=lambda each: (each.progress is None, not each.copies))
     for each in seen[:MOST_LINES]:
@@ -109,7 +105,7 @@ def lines_of(
     return lines
 
 
-def _overall(sources: Sequence[Shown], elapsed: float | None, width: int) -> Text:
+def _overall(sources: Sequence[Shown], width: int) -> Text:
     """How much of all first copies is done."""
     copied = [each for each in sources if each.copies or not each.works or each.phase is Phase.STARTING]
     whole = sum(each.size for each in copied) or 1
@@ -122,13 +118,11 @@ def _overall(sources: Sequence[Shown], elapsed: float | None, width: int) -> Tex
     else:
         head = only.name
     tail = f"{part:4.0%}"
-    if elapsed is not None and _KNOWN <= part < 1:
-        tail += f"  {_left(elapsed * (1 - part) / part)} left"
+    # They are copied side by side. Of one that has not begun, nobody knows.
+    left = [each.left for each in copied if each.works]
+    if None not in left and left:
+        tail += f"  {duration(max(1.0, *filter(None, left)), whole=True)} left"
     return _fit(head, tail, width, part)
-
-
-def _left(seconds: float) -> str:
-    return f"{max(1.0, seconds):.0f} s" if seconds < 59.5 else short(seconds)
 
 
 def _in_work(source: Shown, prefix: str, width: int) -> Text:
@@ -182,7 +176,7 @@ def _live(sources: Sequence[Shown], others: Sequence[str], width: int, now: floa
         return _fit(head, "", width)
     if following:
         lag = max(now - each.behind_since if each.behind_since else 0.0 for each in following)
-        tail.append(f"lag {short(max(lag, 0.0))}")
+        tail.append(f"lag {duration(lag)}")
     if any(each.phase is not Phase.WAITING for each in steady) or len(steady) > 1:
         tail.append(counted(sum(each.commits for each in steady), "commit"))
     if last := max((each.committed_at for each in steady if each.committed_at), default=None):
@@ -196,7 +190,7 @@ def _standing(source: Shown) -> str:
     """What a source does that does not begin any more."""
     if source.phase is Phase.WAITING:
         awaited = f" for {source.awaits}" if source.awaits else ""
-        return f"waiting{awaited}  tries again by itself  {short(source.waits)} so far"
+        return f"waiting{awaited}  tries again by itself  {duration(source.waits, whole=True)} so far"
     if source.refused:
         return f"{source.phase}, but none of its tables can be mirrored"
     return str(source.phase)
@@ -236,7 +230,7 @@ def _awaited(error: Mapping[str, object] | None) -> str:
 
 def tick(loaded: Loaded) -> str:
     """The line of a table that is finished."""
-    return f"{loaded.table}  {counted(loaded.rows, 'row')}  {loaded.seconds:,.1f} s"
+    return f"{loaded.table}  {counted(loaded.rows, 'row')}  {duration(loaded.seconds)}"
 
 
 @dataclass(slots=True)
@@ -246,14 +240,6 @@ class _Told:
     load: int = 0
     tables: int = 0
     size: int = 1
-
-
-@dataclass(slots=True)
-class _Copying:
-    """The time that first copies have taken so far."""
-
-    since: float | None = None
-    told: dict[Path, _Told] = field(default_factory=dict)
 
 
 class LiveView:
@@ -268,7 +254,7 @@ class LiveView:
         self.shown = sys.stderr.isatty() and not is_for_machines() and not is_quiet()
         """Whether there is such a terminal."""
         self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._copying = _Copying()
+        self._copies: dict[Path, _Told] = {}
         #: Rich (15.0) works out what to print, and then prints it: lines that another thread has drawn meanwhile would
         #: stay. So one thread prints at a time.
         self._printing = threading.RLock()
@@ -312,12 +298,7 @@ class LiveView:
             return
         self._next = now + REFRESH_SECONDS
         sources = self._look(pipelines, now)
-        if not any(each.copies for each in sources):
-            self._copying.since = None
-        elif self._copying.since is None:
-            self._copying.since = now
-        elapsed = None if self._copying.since is None else now - self._copying.since
-        lines = Group(*lines_of(sources, self._names(), elapsed, self._console.width, time.time()))
+        lines = Group(*lines_of(sources, self._names(), self._console.width, time.time()))
         with self._printing:
             self._live.update(lines, refresh=True)
 
@@ -326,7 +307,7 @@ class LiveView:
         copying, told = pipeline.copying, self._told(pipeline)
         if copying.loads_begun != told.load:
             told.load, told.tables = copying.loads_begun, 0
-        prefix = f"{pipeline.task.database.name}: " if named else ""
+        prefix = f"{pipeline.task.name}: " if named else ""
         loaded = copying.loaded[told.tables :]
         for each in loaded[: max(0, MOST_TABLES - told.tables)]:
             self.say(f"{prefix}{tick(each)}")
@@ -334,13 +315,13 @@ class LiveView:
 
     def _told(self, pipeline: Pipeline) -> _Told:
         source = pipeline.task.database
-        if source not in self._copying.told:
+        if source not in self._copies:
             try:
                 size = max(source.stat().st_size, 1)
             except OSError:  # it is not there yet: its pipeline says so
                 return _Told(size=1)
-            self._copying.told[source] = _Told(size=size)
-        return self._copying.told[source]
+            self._copies[source] = _Told(size=size)
+        return self._copies[source]
 
     def _waits(self, state: SourceStatus, now: float) -> float:
         if state.phase is not Phase.WAITING:
@@ -369,6 +350,7 @@ class LiveView:
                 _awaited(state.error),
                 self._waits(state, now),
                 state.indexing,
+                copying.left,
             )
             for pipeline in pipelines
             for state, copying in ((pipeline.status, pipeline.copying),)

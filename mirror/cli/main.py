@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 
 import click
@@ -166,8 +167,14 @@ def _run() -> None:
 
     start_log()
     take_over()
+    early = None
+    if sys.argv[1] == "up" and not {"--help", "-h"} & {*sys.argv}:
+        from mirror.cli.early import early_mark
+
+        early = early_mark(sys.argv[2:])
     try:
-        cli.main(standalone_mode=False, color=None if colour_of(sys.stdout) else False)
+        with early or nullcontext():
+            cli.main(standalone_mode=False, color=None if colour_of(sys.stdout) else False, obj=early)
     finally:
         end_log()
 

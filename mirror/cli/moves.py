@@ -310,7 +310,9 @@ def _move(
         for source in known:
             events: list[dict[str, str]] = []
             if source not in chosen:
-                print_line(Console(stderr=True), NOTE, f" {source}: in another phase, or not mirrored: not moved now")
+                if not as_json:
+                    note = f" {source}: in another phase, or not mirrored: not moved now"
+                    print_line(Console(stderr=True), NOTE, note)
                 continue
 
             if len(known) > 1 and not as_json:
@@ -323,8 +325,12 @@ def _move(
                         source, dsn, settings, command("cutover go", str(source), settings.options)
                     )
                 if dry_run:
-                    for step in _way(move, back=back, final=final)[1]:
+                    planned = _way(move, back=back, final=final)[1]
+                    for step in () if as_json else planned:
                         print_line(console, f"{'→ ' if step.final else '  '}{step.words}")
+                    number = 3 if move.phase.sealed_at is not None else min(move.phase.number, 2)
+                    told = [{"step": step.words, "event": "planned", "detail": ""} for step in planned]
+                    outcome.append({"source": str(source), "phase": number, "steps": told, "next_steps": []})
                     continue
                 with SlowSteps(source.name, _how_far(move), quiet=as_json) as slow:
                     say = _say(move, events, None if as_json else console, slow)

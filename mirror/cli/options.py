@@ -19,7 +19,7 @@ from loguru import logger
 from mirror.core.beginnings import beginning
 from mirror.core.commands import complete
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
-from mirror.core.errors import ConfigError, MirrorError, NotRunningError, OthersWroteError
+from mirror.core.errors import ConfigError, MirrorError, NotRunningError, OthersWroteError, StateError
 from mirror.core.folders import known_sources, source_folder, source_of
 from mirror.core.peer import start_step
 from mirror.core.published import POSITION_FILE
@@ -47,7 +47,7 @@ _OPTIONS = (
         metavar="DSN",
         help="Postgres to mirror into, as a URI or as keywords. For a moment other users can read it in the list of "
         "processes, so put a password into the variable or into ~/.pgpass.  [env var: ARGENT_PG_URL, PG_URL; default: "
-        "an embedded server]",
+        "the one that the state directory remembers from the last `mirror up`, or an embedded server]",
     ),
     click.option(
         "--state-dir",
@@ -137,7 +137,7 @@ def common_as(load: Callable[..., Any], arguments: str = SOURCES) -> Callable[[C
 def _usable_settings(*arguments: Any) -> Settings:
     try:
         settings = load_settings(*arguments)
-    except ConfigError as error:
+    except (ConfigError, StateError) as error:
         try:
             settings = load_settings(*arguments, lenient=True)
             if known_sources(settings.state_dir):
@@ -255,9 +255,14 @@ def require_sources(settings: Settings, example: str = "FILE.db") -> None:
 def postgres_of(settings: Settings) -> Iterator[str]:
     """The DSN to use; an embedded server is started, and stopped afterwards unless others use it.
 
-    Raises ``ConfigError`` where none is named, though what was mirrored with this state directory is in another server.
+    Raises ``ConfigError`` where none is known, though what was mirrored with this state directory is in another server,
+    and where the one that is remembered wants a password that is not given now.
     """
     if settings.dsn is not None:
+        if settings.remembered is not None and settings.remembered.needs_password:
+            from mirror.cli.remembering import require_password
+
+            require_password(settings.remembered, str(settings.state_dir))
         yield settings.dsn
         return
     _require_embedded(settings)

@@ -259,6 +259,7 @@ class _Bar:
                 row = connection.execute(statement("parity_rows"), {"path": str(source), "schema": schema}).fetchone()
                 connection.rollback()
             total = None if row is None else int(row[0])
+        self._total = total
         self._task = self._progress.add_task(f"comparing {source.name}", total=total)
         self._rows: dict[str, int] = {}
 
@@ -267,7 +268,10 @@ class _Bar:
         self._rows[table] = rows
         room = max(_LEAST_NAME, self._progress.console.width - _BESIDE_NAME)
         name = table if len(table) <= room else f"…{table[1 - room :]}"  # else the bar is broken into lines
-        self._progress.update(self._task, completed=sum(self._rows.values()), description=f"comparing {name}")
+        done = sum(self._rows.values())
+        # Rows come while they are compared, and the total was an estimate.
+        self._total = None if self._total is None else max(self._total, done)
+        self._progress.update(self._task, completed=done, total=self._total, description=f"comparing {name}")
 
     def __enter__(self) -> Self:
         self._progress.start()

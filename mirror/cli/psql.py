@@ -28,13 +28,28 @@ _SECRET = ("password", "sslpassword")
 
 
 class _Command(click.Command):
-    """Hands on what is behind ``--`` as it is."""
+    """Hands on what is behind ``--``, or begins with a short option of psql's, as it is."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if "--" in args:
-            at = args.index("--")
-            args, ctx.meta[_BEHIND] = args[:at], args[at + 1 :]
+        at = self._end(args)
+        behind = args[at + 1 :] if args[at : at + 1] == ["--"] else args[at:]
+        if behind:
+            args, ctx.meta[_BEHIND] = args[:at], behind
         return super().parse_args(ctx, args)
+
+    def _end(self, args: list[str]) -> int:
+        """Where the command's own arguments end. A long option that it does not know is a mistake in one of its own."""
+        own = {name for param in self.params for name in param.opts} | {"-h"}
+        takes = {name for param in self.params for name in param.opts if not getattr(param, "is_flag", True)}
+        skip = False
+        for at, each in enumerate(args):
+            if skip:
+                skip = False
+            elif each == "--" or (each[:1] == "-" and each[1:2] not in ("", "-") and each not in own):
+                return at
+            else:
+                skip = each in takes
+        return len(args)
 
 
 @click.command(
@@ -56,8 +71,9 @@ class _Command(click.Command):
 def psql(settings: Settings, debug: bool) -> None:
     """Open psql on the database of the mirror, with the schema of SOURCE's tables in front of its search_path.
 
-    ARGUMENTS are psql's own. An embedded Postgres is started for as long as psql runs, if it does not run. You are the
-    mirror's user: what you write to its tables counts as written by others (see `mirror overwritten`).
+    ARGUMENTS are psql's own; where the first is a short option, as -c, the -- may be left out. An embedded Postgres is
+    started for as long as psql runs, if it does not run. You are the mirror's user: what you write to its tables counts
+    as written by others (see `mirror overwritten`).
     """
     if settings.origins.get("sources") == "arguments" and len(settings.sources) > 1:
         raise ConfigError("open psql", detail="it takes one source", next_step="psql's own arguments come behind --")

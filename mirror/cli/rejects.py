@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import psycopg
 from rich.console import Console
 
 from mirror.cli.groups import Commands
-from mirror.cli.mending import find, key_columns, mend
+from mirror.cli.mending import alike, find, key_columns, mend
 from mirror.cli.options import (
     advise_replacing,
     common,
@@ -28,6 +29,7 @@ from mirror.cli.running import gate_of
 from mirror.core.commands import command
 from mirror.core.config.settings import Settings
 from mirror.core.errors import ControlError, OthersWroteError
+from mirror.core.status import named
 from mirror.core.words import counted, names_apart
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import require_known_schema, statement
@@ -138,8 +140,9 @@ def retry(settings: Settings, debug: bool, timeout: float, replace_rows: bool) -
             schema = schema_of(settings, source)
             with gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.rules) as mirror:
                 deadline = time.monotonic() + timeout
+                before = mirror.status()
                 # What was repaired a moment ago would be sent as it was. (A moved source refuses, and answers no wait.)
-                if mirror.status().reverse is None and not mirror.wait(timeout):
+                if before.reverse is None and not mirror.wait(timeout):
                     late = f"what is committed is not in Postgres after {timeout:g} s"
                     step = "retry, or give it more by --timeout"
                     raise ControlError("send rejected rows again", str(source), late, next_step=step, retryable=True)
@@ -151,7 +154,15 @@ def retry(settings: Settings, debug: bool, timeout: float, replace_rows: bool) -
                 status = mirror.status()
             left += status.rejects + len(status.refusals)
             refused = f", {counted(len(status.refusals), 'table')} refused" if status.refusals else ""
-            click.echo(f"{source.name}: {counted(status.rejects, 'row')} that Postgres cannot hold{refused}")
+            wide = {*before.widened, *before.escaped} - {*status.widened, *status.escaped}
+            narrow = f"{named(sorted(wide))} {'has its' if len(wide) == 1 else 'have their'} own type again"
+            rows = (
+                f"{counted(status.rejects, 'row')} that Postgres cannot hold"
+                if status.rejects
+                else "every row is there"
+            )
+            said = ", ".join(filter(None, [narrow if wide else "", rows]))
+            click.echo(f"{source.name}: {said}{refused}")
             if status.rejects:
                 shown = command("rejects list", str(source), settings.options)
                 click.echo(f"Next: {shown}  # which rows, and how to change them in the source")
@@ -167,15 +178,27 @@ def _rejects(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
         if cursor.execute("SELECT to_regclass('mirror.rejects') IS NULL").fetchone() == (True,):
             return []
         rows = cursor.execute(statement("rejects_list"), (str(source), schema)).fetchall()
-    return [_as_json(source, *row) for row in rows]
+    keys: dict[object, list[Any]] = {}
+    for table, key, *_ in rows:
+        keys.setdefault((table, alike(values := json.loads(key))), []).append(values)
+    return [_as_json(source, keys, *row) for row in rows]
 
 
 def _as_json(
-    source: Path, table: str, key: str, reason: str, row: str, position: str, seen: str, columns: Any, named: Any
+    source: Path,
+    keys: Mapping[object, list[Any]],
+    table: str,
+    key: str,
+    reason: str,
+    row: str,
+    position: str,
+    seen: str,
+    columns: Any,
+    named: Any,
 ) -> dict[str, Any]:
     values, of_row = json.loads(key), json.loads(row)
     names = None if columns is None else key_columns(columns, named)
-    known = columns is not None
+    known, others = columns is not None, keys[table, alike(values)]
     return {
         "source": str(source),
         "table": table,
@@ -184,8 +207,8 @@ def _as_json(
         "row": of_row,
         "position": position,
         "first_seen": seen,
-        "statement": mend(table, names, values, of_row, reason) if known else None,
-        "find": find(table, names, values, of_row) if known else None,
+        "statement": mend(table, names, values, of_row, reason, others) if known else None,
+        "find": find(table, names, values, of_row, others) if known else None,
     }
 
 

@@ -14,6 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from mirror.cli.agreed import agrees, has_to_ask, yes_option
 from mirror.cli.fleet import Outcome, ask_mirror, done_with, is_listed, print_done, unknown, unlist
 from mirror.cli.options import common, help_end, json_option, postgres_of, require_sources, schema_of
 from mirror.cli.output import BAD, NOTE, print_line, print_table, text
@@ -70,7 +71,7 @@ class _Source:
     " the state directory. The file stays as it is.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask before tables are dropped.")
+@yes_option
 def remove(settings: Settings, debug: bool, as_json: bool, drop_tables: bool, dry_run: bool, yes: bool) -> None:
     """Mirror SOURCE no more: a mirror that runs ends with it, and goes on with the others.
 
@@ -78,15 +79,16 @@ def remove(settings: Settings, debug: bool, as_json: bool, drop_tables: bool, dr
     directory: `mirror add` or `mirror up` goes on from there. It is taken out of mirror.json, if that lists it. `mirror
     up` ends when it has no source any more.
 
-    With --drop-tables all of that goes, too: tables that the mirror made, the rows of the source's agent in tables that
-    several agents share, tables that are kept after SQLite had dropped them. Nothing of others does: where a view or a
-    foreign key depends on a table, everything stays, and they are listed.
+    With --drop-tables, which asks first, all of that goes, too: tables that the mirror made, the rows of the source's
+    agent in tables that several agents share, tables that are kept after SQLite had dropped them. Nothing of others
+    does: where a view or a foreign key depends on a table, everything stays, and they are listed.
     """
     require_sources(settings)
     found = [_look(settings, source, drop_tables) for source in settings.sources]
     if not drop_tables:
         print_done([_forget(settings, each, dry_run=dry_run) for each in found], as_json)
         return
+    asks = not dry_run and has_to_ask(_OPERATION, yes=yes, as_json=as_json)
     with postgres_of(settings) as dsn, translated(_OPERATION), connect(dsn, raw=True) as conn:
         require_known_schema(conn)
         if not dry_run and any(schemas_of(conn, str(each.path)) for each in found):
@@ -101,7 +103,7 @@ def remove(settings: Settings, debug: bool, as_json: bool, drop_tables: bool, dr
             _show(found, settings, dry_run=dry_run)
         for each in found:
             _require_alone(each, "nothing was changed")
-        if not dry_run and not _is_agreed(found, yes=yes or as_json):
+        if asks and not agrees(f"Drop all that Postgres has of {', '.join(each.path.name for each in found)}?"):
             click.echo("nothing was changed")
             sys.exit(1)
         outcome = []
@@ -142,7 +144,7 @@ def _forget(settings: Settings, source: _Source, *, dry_run: bool) -> Outcome:
     is_not = "would not be" if dry_run else "is not"
     said = (
         f"{is_not} mirrored any more; its tables in Postgres stay as they are, and its copy in {source.folder}:"
-        f" {again} goes on; to be rid of both: `mirror remove {name} --drop-tables`"
+        f" {again} goes on; to be rid of both: `mirror remove {name} --drop-tables --dry-run` says what would go"
     )
     outcome = "would be removed" if dry_run else "removed"
     return done_with(source.path, outcome, said, running=source.running, listed=source.listed)
@@ -178,14 +180,6 @@ def _require_alone(source: _Source, state: str) -> None:
         f"{', '.join(views)} {'depends' if len(views) == 1 else 'depend'} on its tables; {state}",
         next_step="drop what is not needed any more, or make it anew without them; then run this again",
     )
-
-
-def _is_agreed(found: Sequence[_Source], *, yes: bool) -> bool:
-    """Ask on a terminal."""
-    if yes or not sys.stdin.isatty():
-        return True
-    names = ", ".join(each.path.name for each in found)
-    return click.confirm(f"Drop all that Postgres has of {names}?", default=False)
 
 
 def _drop(conn: Conn, settings: Settings, source: _Source) -> None:
@@ -236,7 +230,8 @@ def _show(found: Sequence[_Source], settings: Settings, *, dry_run: bool) -> Non
             rows = counted(planned.others_wrote, "row")
             print_line(console, NOTE, f" {rows} that others wrote in these tables, and no file has, would go with them")
         for other in each.others:
-            step = f"mirror remove {shlex.quote(str(each.path))}{settings.options} --drop-tables --schema {other}"
+            named = f"{shlex.quote(str(each.path))}{settings.options}"
+            step = f"mirror remove {named} --drop-tables --dry-run --schema {other}"
             print_line(console, NOTE, f" it is also in the schema {other}, which stays: `{step}`")
         for table_name in () if planned is None else planned.strange:
             print_line(console, NOTE, f" {table_name} stays: it is not known to be the mirror's own")

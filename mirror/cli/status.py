@@ -23,7 +23,7 @@ from mirror.cli.status_view import console_of, show
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import MirrorError, NotRunningError, StateError
-from mirror.core.folders import source_folder, spool_bytes
+from mirror.core.folders import known_sources, source_folder, spool_bytes
 from mirror.core.status import Phase, StatusDocument, StatusReport, encode
 from mirror.core.words import names_apart
 from mirror.parity.proof import described
@@ -85,7 +85,7 @@ def status(settings: Settings, debug: bool, as_json: bool, watch: bool, check: b
     if as_json:
         click.echo(msgspec.json.format(_document(seen), indent=2).decode())
     elif not check:
-        show(console_of(), seen.reports, seen.around, settings.problem)
+        show(console_of(), seen.reports, seen.around, settings.problem, known_sources(settings.state_dir))
     if check:
         sys.exit(_judged(seen, settings, quiet=as_json))
 
@@ -106,7 +106,7 @@ def _watch(looking: Looking, settings: Settings, *, as_json: bool) -> None:
     elif not console.is_terminal:
         for seen in _looks(looking):
             print_line(console, time.strftime("%Y-%m-%d %H:%M:%S%z"))
-            show(console, seen.reports, seen.around, settings.problem)
+            show(console, seen.reports, seen.around, settings.problem, known_sources(settings.state_dir))
             sys.stdout.flush()
     else:
         shown = Text()
@@ -131,7 +131,7 @@ def _as_text(seen: Seen, settings: Settings, console: Console) -> Text:
     made = console_of(console.width)
     with made.capture() as captured:
         print_line(made, time.strftime("mirror status  %H:%M:%S  (Ctrl-C ends)"))
-        show(made, seen.reports, seen.around, settings.problem)
+        show(made, seen.reports, seen.around, settings.problem, known_sources(settings.state_dir))
     return Text.from_ansi(captured.get())
 
 
@@ -162,13 +162,14 @@ def _judged(seen: Seen, settings: Settings, *, quiet: bool) -> int:
         seen.around.redis,
         settings.options,
     )
-    names = names_apart(report.source for report in seen.reports)
+    names = names_apart([*(report.source for report in seen.reports), *map(str, known_sources(settings.state_dir))])
     console = console_of()
     without_postgres = {each.source for each in found.checks if each.name == "postgres" and each.state != "ok"}
     for each in () if quiet else found.checks:
         if each.state != "ok" and not (each.name == "following" and each.source in without_postgres):  # one cause
             place = f"{names.get(each.source, each.source)}: " if each.source else ""
-            step = f" -- {each.next_step}" if each.next_step not in each.detail else ""
+            joint = "; next: " if " -- " in each.detail else " -- "  # an error has a step of its own
+            step = f"{joint}{each.next_step}" if each.next_step not in each.detail else ""
             style = "red" if each.state == "failed" else "yellow"
             # What a source does needs no name before it: "following: stopped" would be a riddle.
             name = "" if each.name == "following" else f"{each.name}: "
@@ -246,6 +247,8 @@ def with_proof(report: StatusReport, folder: Path, settings: Settings, steps: Se
         steps.append(f"{parity}  # the last comparison is more than a day old")
     elif proof.proof == "never" and report.tables > len(report.refusals) and report.phase in _AT_REST:
         steps.append(f"{parity}  # never compared")
+    elif report.others_wrote and report.phase in _AT_REST:
+        steps.append(f"{parity}  # shows what others have written")
     return replace(report, parity=proof, next_steps=steps, spool_bytes=spool_bytes(folder))
 
 

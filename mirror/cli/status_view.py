@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -19,7 +20,8 @@ from rich.text import Text
 from mirror.cli import status_words as words
 from mirror.cli.around import around_lines, reads_text
 from mirror.cli.output import print_line, print_prose, print_table, printable, text
-from mirror.core.status import AroundReport, StatusReport, kept_text, rejected
+from mirror.core.happened import happened
+from mirror.core.status import AroundReport, StatusReport, kept_text, named, rejected
 from mirror.core.words import counted, names_apart
 from mirror.postgres.profiles import ADOPTED
 from mirror.sidecar.refused import causes
@@ -27,7 +29,7 @@ from mirror.sidecar.refused import causes
 #: Characters in which a line is as long as it is: where no terminal would break it.
 _UNLIMITED = 10_000
 #: Characters that a name has at least, however narrow the terminal is.
-_LEAST_NAME = 16
+_LEAST_NAME = 14
 #: Gaps that are shown, of many.
 _GAPS = 3
 #: What a name can be broken after.
@@ -64,12 +66,18 @@ def console_of(width: int | None = None) -> Console:
     return console
 
 
-def show(console: Console, reports: Sequence[StatusReport], around: AroundReport, problem: str | None) -> None:
-    """Print it. ``problem``: what is wrong with the configuration."""
+def show(
+    console: Console,
+    reports: Sequence[StatusReport],
+    around: AroundReport,
+    problem: str | None,
+    known: Iterable[Path] = (),
+) -> None:
+    """Print it. ``problem``: what is wrong with the configuration. ``known``: sources from which names are to tell."""
     if problem is not None:
         print_line(console, f"configuration: {problem}", style="red")
         print_line(console, "configuration: programs that follow it go on with what it said before")
-    names = names_apart(report.source for report in reports)
+    names = names_apart([*(report.source for report in reports), *map(str, known)])
     _show_table(console, reports, names)
     for report in reports:
         for line, style in _notes(report):
@@ -82,7 +90,7 @@ def show(console: Console, reports: Sequence[StatusReport], around: AroundReport
 
 def _show_table(console: Console, reports: Sequence[StatusReport], names: dict[str, str]) -> None:
     columns = list(_COLUMNS)
-    most = max(map(len, names.values()), default=0)
+    most = max((len(names[report.source]) for report in reports), default=0)
     while True:
         table = _table(reports, names, columns, most)
         over = console.measure(table, options=console.options.update(max_width=_UNLIMITED)).maximum - console.width
@@ -99,17 +107,30 @@ def _show_table(console: Console, reports: Sequence[StatusReport], names: dict[s
     print_table(console, table)
     if left_out := [column.heading for column in _COLUMNS[len(columns) :]]:
         print_line(console, f"not shown, for lack of room: {', '.join(left_out)}", style="dim")
+    for report in reports:
+        name = printable(names[report.source])
+        if (short := "".join(_in_two_lines(name, most))) != name:
+            print_line(console, f"{short} is {name}", style="dim")
 
 
 def _table(reports: Sequence[StatusReport], names: dict[str, str], columns: Sequence[_Column], most: int) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    lines = [folded(printable(names[report.source]), most) for report in reports]
+    lines = [_in_two_lines(printable(names[report.source]), most) for report in reports]
     table.add_column("source", min_width=max((len(line) for each in lines for line in each), default=0))
     for column in columns:
         table.add_column(column.heading, justify="right" if column.figure else "left")
     for report, name in zip(reports, lines, strict=True):
         table.add_row(Text("\n").join(map(text, name)), *(text(column.value(report)) for column in columns))
     return table
+
+
+def _in_two_lines(name: str, most: int) -> list[str]:
+    """A name as :func:`folded` has it; of one that is longer the middle is left out: a line below the table has it."""
+    lines, kept = folded(name, most), len(name)
+    while len(lines) > 2 and kept > 2:
+        kept -= 1
+        lines = folded(f"{name[: kept // 2]}…{name[len(name) - (kept - kept // 2) :]}", most)
+    return lines
 
 
 def folded(name: str, most: int) -> list[str]:
@@ -129,13 +150,13 @@ def _notes(report: StatusReport) -> Iterator[tuple[str, str]]:
     if (detail := words.detail(report)) is not None:
         yield detail, "yellow" if report.killed is not None else ""
     for cause in causes(report.refusals, report.schema):
-        yield f"refused: {cause.named}: {cause.reason}", "red"
+        yield f"{'damaged' if cause.is_damage else 'refused'}: {cause.named}: {cause.reason}", "red"
     if report.last_error:
         yield f"last error: {report.last_error}", "red"
     for step in report.next_steps:
         yield f"{_STEP}{step}", "yellow"
-    if happened := words.events(report.events):
-        yield happened, ""
+    if told := happened(report):
+        yield told, ""
     for line in words.moved(report):
         yield line, ""
     if report.parity.age_seconds is not None:  # else a step says that it was never compared
@@ -160,6 +181,9 @@ def _tables(report: StatusReport) -> Iterator[tuple[str, str]]:
     if report.escaped:
         kept = ", ".join(report.escaped)
         yield f"shown without NUL and invalid bytes, and kept whole in _original: {kept}", ""
+    if report.not_json:
+        columns = f"{counted(len(report.not_json), 'column')} declared JSON: {named(report.not_json)}"
+        yield f"no JSON in {columns}: such a text is a JSON string in Postgres, and `#>> '{{}}'` gives it", ""
     if report.left_out:
         left_out = ", ".join(report.left_out)
         yield f"left out: {left_out}: virtual columns that only the program itself can compute", ""

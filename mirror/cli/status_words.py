@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from mirror.core.status import (
-    EventsReport,
     GapReport,
     OutageReport,
     Phase,
@@ -15,7 +14,7 @@ from mirror.core.status import (
     healed,
     moved_text,
 )
-from mirror.core.words import amount, counted
+from mirror.core.words import amount, counted, duration
 
 #: What is waited for, by the beginning of the error's code (:mod:`mirror.core.errors`).
 _WAITS_FOR = {"postgres": "Postgres", "source": "the file", "state": "the state directory"}
@@ -81,7 +80,8 @@ def _waiting(report: StatusReport) -> str:
 
 def _long_wait(report: StatusReport, outage: OutageReport) -> str:
     now = time.time()
-    told = f"{span(now - outage.began_at)}, tried {counted(outage.tries, 'time')}, since {clock(outage.began_at, now)}"
+    since = f"{duration(now - outage.began_at, whole=True)}, tried {counted(outage.tries, 'time')}"
+    told = f"{since}, since {clock(outage.began_at, now)}"
     spooled = report.spool_bytes if report.applied is not None else 0  # else the file is copied, sooner or later
     kept = f"; commits are kept: {amount(spooled)} of spool so far" if spooled else ""
     return f"{_waiting(report)} ({told}){kept}"
@@ -165,7 +165,11 @@ def moved(report: StatusReport) -> list[str]:
 
 def lag(report: StatusReport) -> str:
     """How far it is behind; - where nobody can know, or nothing is there yet that could be behind."""
-    return "-" if is_beginning(report) or report.phase is Phase.STOPPED else duration(report.lag_seconds)
+    return "-" if is_beginning(report) or report.phase is Phase.STOPPED else _known(report.lag_seconds)
+
+
+def _known(seconds: float | None) -> str:
+    return "-" if seconds is None else duration(seconds)
 
 
 def last_commit(report: StatusReport) -> str:
@@ -179,51 +183,11 @@ def is_beginning(report: StatusReport) -> bool:
     return report.applied is None or report.phase in (Phase.STARTING, Phase.SNAPSHOT)
 
 
-def duration(seconds: float | None) -> str:
-    """As short as it can be said; - if it is not known."""
-    if seconds is None:
-        return "-"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
-
-
-def span(seconds: float) -> str:
-    """A time that has passed, in whole units."""
-    if seconds < 120:
-        return f"{max(0.0, seconds):.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 2 * _DAY else f"{seconds / _DAY:.0f} days"
-
-
 def ago(seconds: float) -> str:
-    """As :func:`span`, from now."""
-    return f"{span(seconds)} ago"
+    """How long ago something was."""
+    return f"{duration(seconds, whole=True)} ago"
 
 
 def clock(at: float, now: float) -> str:
     """A time of day, here; with the date if that is not today's or last night's."""
     return time.strftime("%H:%M" if now - at < _DAY / 2 else "%Y-%m-%d %H:%M", time.localtime(at))
-
-
-#: What of the events is told: those that are in no other line of a status.
-_TOLD = (
-    ("tables_added", "table added", "tables added"),
-    ("tables_dropped", "table dropped", "tables dropped"),
-    ("tables_renamed", "table renamed", "tables renamed"),
-    ("tables_rebuilt", "table rebuilt", "tables rebuilt"),
-    ("columns_added", "column added", "columns added"),
-    ("columns_dropped", "column dropped", "columns dropped"),
-    ("columns_renamed", "column renamed", "columns renamed"),
-    ("rows_lost", "row gone from Postgres, which cannot hold it", "rows gone from Postgres, which cannot hold them"),
-    ("reconnections", "outage of Postgres", "outages of Postgres"),
-)
-
-
-def events(report: EventsReport) -> str:
-    """What has happened since the mirror started, in one line; empty: nothing."""
-    parts = [counted(number, one, many) for name, one, many in _TOLD if (number := getattr(report, name))]
-    return f"since it started: {', '.join(parts)}" if parts else ""

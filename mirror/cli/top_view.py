@@ -17,7 +17,7 @@ from rich.text import Text
 
 from mirror.cli.around import around_lines, reads_text
 from mirror.cli.output import text
-from mirror.cli.status_words import duration, lag, state
+from mirror.cli.status_words import ago, lag, state
 from mirror.core.recorded_load import RecordedLoad
 from mirror.core.status import AroundReport, Phase, StatusReport
 from mirror.core.words import names_apart
@@ -228,7 +228,7 @@ def bars(values: Sequence[float | None]) -> str:
 
 def _parity(report: StatusReport) -> str:
     age = report.parity.age_seconds
-    return report.parity.proof if age is None else f"{report.parity.proof} {duration(age)} ago"
+    return report.parity.proof if age is None else f"{report.parity.proof} {ago(age)}"
 
 
 def _colour(report: StatusReport) -> str:

@@ -31,6 +31,7 @@ from mirror.cli.options import (
     postgres_of,
     replace_rows,
 )
+from mirror.cli.remembering import Remembering
 from mirror.cli.rereading import Rereading
 from mirror.cli.serving import report_of, serving, watching
 from mirror.cli.up_end import MOST_ANNOUNCED, Given, Refusals, report_end, tell_postgres
@@ -128,6 +129,8 @@ def up(
     Without --postgres and its variables it starts a Postgres of its own. Without SOURCE it mirrors the sources that
     mirror.json lists.
     """
+    if quiet and log_level in ("debug", "info"):
+        raise click.UsageError(f"-q leaves out what --log-level {log_level} asks for: give one of them.")
     least = log_level or ("warning" if quiet else settings.log.level)
     start_log(LogSettings(log_format or settings.log.format, least))
     if not settings.sources:
@@ -142,6 +145,7 @@ def up(
         ending.set()
     if until_eof:
         threading.Thread(target=_set_at_eof, args=(ending,), daemon=True).start()
+    early: Beginning | None = click.get_current_context().obj
     gave_up: list[MirrorError] = []
     notifier = Notifier()
     # Without a manager it is what a terminal sends when it is closed, and ends the command.
@@ -166,18 +170,22 @@ def up(
                 links=settings.links,
                 schema_of=partial(named_schema, settings),
                 options=settings.options,
+                embedded=settings.dsn is None,
                 profiles=profiles,
                 rules=settings.rules,
                 restarts=not once,
                 discard_writes=discard_writes,
                 replace_rows=replace_rows,
                 changes=None if changes is None else changes.feed,
+                begun=Remembering(settings),
             )
         )
         beginning.end()
+        if early is not None:
+            early.end()
         verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
         service = Service(notifier, mirror)
-        line = PeriodicLine(mirror, partial(report_of, settings))
+        line = PeriodicLine(mirror, partial(report_of, settings), options=settings.options)
         refusals = Refusals(settings)
         view = LiveView(Console(stderr=True), lambda: [name for name, _ in mirror.not_begun])
         rereading = Rereading(settings, click.get_current_context().params, mirror)
@@ -346,7 +354,7 @@ class _Announced:
         tables = f"{counted(mirrored, 'table')} in Postgres"
         if mirrored <= 0:
             tables = "it has no table yet, and the mirror waits for one"
-        self._view.say(f"{Path(state.source).name}: {tables}, following every commit")
+        self._view.say(f"{pipeline.task.name}: {tables}, following every commit")
 
     def all(self, pipelines: Sequence[Pipeline], sources: int) -> None:
         """Say that all are, where they are too many to be said one by one."""

@@ -20,14 +20,16 @@ from mirror.cli.logs import announce, complain, writes_lines
 from mirror.cli.options import advise_replacing, own_schema_command
 from mirror.cli.output import BAD
 from mirror.core.config.settings import Settings
+from mirror.core.config.which_postgres import REMEMBERED
 from mirror.core.dsn import hide_password, without_password
-from mirror.core.errors import MirrorError, OthersWroteError, SealedError
+from mirror.core.errors import GOES_ON, MirrorError, OthersWroteError, SealedError
 from mirror.core.positions import Lsn
 from mirror.core.status import Phase, StatusReport, moved_text
 from mirror.core.words import counted
 from mirror.parity.proof import ENOUGH, described
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.refused import causes
+from mirror.sidecar.server_outage import STARTED_AGAIN
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.supervisor import Supervisor
 
@@ -83,10 +85,11 @@ def psql_command(dsn: str) -> str:
 
 def tell_postgres(settings: Settings, dsn: str) -> None:
     """Say which Postgres it is, and how to look into it. Each command has a line of its own, to be copied whole."""
+    whence = "" if settings.remembered is None else f" ({REMEMBERED})"
     if not writes_lines():
-        announce(f"Postgres: {hide_password(dsn)}")
+        announce(f"Postgres: {hide_password(dsn)}{whence}")
         return
-    where = f"embedded, in {settings.state_dir / 'postgres'}" if settings.dsn is None else hide_password(dsn)
+    where = f"embedded, in {settings.state_dir / 'postgres'}" if settings.dsn is None else hide_password(dsn) + whence
     announce(f"Postgres: {where}")
     announce(f"Look into it: `mirror psql{settings.options}`")
     if command := psql_command(dsn):
@@ -112,7 +115,7 @@ class Refusals:
         lines = []
         for cause in causes(state.refusals, state.schema):
             advice = cause.advice(options, own_schema)
-            lines.append(f"Postgres refuses {cause.named}: {cause.reason}{f' -- {advice}' if advice else ''}")
+            lines.append(f"{cause.said}{f' -- {advice}' if advice else ''}")
         if is_refused(state) and lines:
             none = f"none of its {counted(state.tables, 'table')} can be mirrored"
             if len(lines) == 1:
@@ -168,7 +171,9 @@ def left(state: SourceStatus, done: int, tables: int) -> tuple[str, Due]:
             at = f"it had loaded {done:,} of {counted(tables, 'table')}, which count once all are there"
             return f"Postgres has nothing of it yet: the first copy was cut short; {at}", Due.UP
         return "Postgres has nothing of it yet", Due.UP
-    rejects = f", but for {counted(state.rejects, 'row')} that it cannot hold" if state.rejects else ""
+    lacks = [f"{counted(state.rejects, 'row')} that it cannot hold"] if state.rejects else []
+    lacks += [f"{counted(len(state.refusals), 'table')} that it has not as in the file"] if state.refusals else []
+    rejects = f", but for {' and '.join(lacks)}" if lacks else ""
     until = "" if state.committed_at is None else f", up to {_moment(state.committed_at)}"
     if state.phase is Phase.PAUSED:
         return f"it is paused; Postgres has what there was{until}{rejects}", Due.NOTHING
@@ -201,6 +206,8 @@ def report_end(
         # Finalized before it began, beside others that are mirrored: that is all that there is to do.
         failed = [error for error in failed if not isinstance(error, SealedError)]
     for error in failed:
+        if given.once:  # it does not go on
+            error.next_step = error.next_step.replace(GOES_ON, "; then run it again")
         if isinstance(error, OthersWroteError):
             advise_replacing(error, f"{given.again(settings.options, [Path(error.place)])} --replace-rows")
     due: dict[Pipeline, Due] = {}
@@ -264,7 +271,9 @@ def _say_next(supervisor: Supervisor, settings: Settings, due: Mapping[Pipeline,
     if first is not None and most is Due.POSTGRES:
         assert first.status.error is not None
         step = first.status.error["next_step"] or "see what Postgres' own log says"
-        announce(f"Next: {step}; then `{given.again(options)}`.")
+        # The embedded one starts with the command.
+        first_of_all = "" if step == STARTED_AGAIN else f"{step}; then "
+        announce(f"Next: {first_of_all}`{given.again(options)}`.")
     elif most is Due.UP:
         announce(f"Next: `{given.again(options)}` goes on.")
     elif most is Due.PARITY:

@@ -20,6 +20,7 @@ from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, NotRunningError, SealedError
 from mirror.core.folders import source_folder
 from mirror.core.status import Phase, StatusReport, encode
+from mirror.core.words import duration
 from mirror.sidecar.kept_report import is_starting
 from mirror.sidecar.next_steps import next_steps
 from mirror.sidecar.refused import causes
@@ -127,7 +128,7 @@ def _wait_for(source: Path, settings: Settings, deadline: float, timeout: float)
         if not error.retryable or time.monotonic() < deadline:
             raise
         return _Outcome(source, f"Postgres does not have everything after {timeout:g} s: {error}")
-    refused = [f"Postgres refuses {cause.named}: {cause.reason}" for cause in causes(report.refusals, report.schema)]
+    refused = [cause.said for cause in causes(report.refusals, report.schema)]
     steps = next_steps(report, settings.options, own_schema_command(settings, source, report.schema))
     if applied:
         return _Outcome(source, "", refused, steps if refused else (), report)
@@ -151,7 +152,7 @@ def _wait_for_file(
 def _behind(report: StatusReport) -> str:
     """How far Postgres is behind."""
     now = time.time()
-    behind = [f"{words.span(now - report.behind_since)} behind"] if report.behind_since is not None else []
+    behind = [f"{duration(now - report.behind_since, whole=True)} behind"] if report.behind_since is not None else []
     if report.applied is not None:
         behind.append(f"Postgres is at {report.applied}, the log at {report.captured or 'a place not known yet'}")
     else:

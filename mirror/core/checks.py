@@ -75,6 +75,7 @@ class Code(StrEnum):
     REJECTS = "mirror.rejects"
     REFUSED = "mirror.refused-tables"
     KEPT_TABLES = "mirror.kept-tables"
+    CHANGES = "mirror.changes"
     DISCREPANCIES = "mirror.discrepancies"
     READ_DIFFERENCES = "mirror.read-differences"
     ADAPTERS = "storage-adapters"

@@ -57,20 +57,20 @@ from typing import Any, ClassVar
 from mirror.core.redaction import redacted
 from mirror.core.words import one_line
 
-#: What to do about a damaged file. (Debian 12's shell makes an empty database of ``.recover``, without an error.)
-RECOVER = (
-    "make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and look whether NEW has the"
-    " tables; then stop programs and mirror, delete FILE-wal and FILE-shm, and put NEW in its place"
-)
+#: How :func:`recover` begins.
+RECOVER = "`sqlite3 "
 #: The end of a next step after which a mirror that runs goes on.
 GOES_ON = "; the mirror then goes on by itself"
 
 
 def recover(source: Path) -> str:
-    """As :data:`RECOVER`, of this file."""
+    """What to do about this file, which is damaged.
+
+    (Debian 12's shell makes an empty database of ``.recover``, without an error.)
+    """
     file, new = shlex.quote(str(source)), shlex.quote(f"{source}.new")
     return (
-        f"`sqlite3 {file} 'PRAGMA integrity_check'` says what is damaged,"
+        f"{RECOVER}{file} 'PRAGMA integrity_check'` says what is damaged,"
         f" `sqlite3 {file} .recover | sqlite3 {new}` makes a new file: look whether it has the tables;"
         " then stop programs and mirror, delete"
         f" {source.name}-wal and {source.name}-shm, and put it in the place of {source.name}"
@@ -241,6 +241,9 @@ class SinkError(MirrorError):
 
     code = "postgres"
     more: ClassVar[tuple[str, ...]] = ("sqlstate",)
+    lost = False
+    """Whether the server cannot be reached, or has ended the session: it is not about what was asked of it. It is not
+    carried over a socket."""
 
     def __init__(
         self,

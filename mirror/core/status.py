@@ -9,24 +9,19 @@ know, so fields may be added.
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from mirror.core.errors import NewerStateError, WayBackLostError
-from mirror.core.files import write_atomically
+from mirror.core.errors import WayBackLostError
 from mirror.core.positions import Lsn
-from mirror.core.versions import require_format, stamped
 
 #: Version of :class:`StatusReport` and of the JSON that ``mirror status --json`` prints.
 STATUS_VERSION = 1
 #: Minutes over which the worst lag is reported.
 LAG_MINUTES = 5
-#: The file in a source's folder in which its mirror saves its last report.
-STATUS_FILE = "status.json"
 
 
 class Phase(StrEnum):
@@ -230,7 +225,11 @@ class WideningReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventsReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What has happened since the mirror started. The log has a line for each."""
+    """What has happened, counted. The log has a line for each.
+
+    Over restarts, what a mirror did right before it was killed may not be counted, but for rows that are rejected and
+    columns that were widened: these are found again.
+    """
 
     tables_added: Annotated[int, Meta(description="tables that are new in the source")] = 0
     tables_dropped: int = 0
@@ -247,7 +246,15 @@ class EventsReport(msgspec.Struct, frozen=True, kw_only=True):
     rows_rejected: Annotated[int, Meta(description="rows that Postgres could not hold")] = 0
     rows_lost: Annotated[int, Meta(description="of those, rows that were in Postgres, and are there no more")] = 0
     rows_back: Annotated[int, Meta(description="rows that are rejected no more")] = 0
+    columns_not_json: Annotated[int, Meta(description="columns of JSON that got values which are no JSON")] = 0
     reconnections: Annotated[int, Meta(description="how often Postgres was there again after it was lost")] = 0
+
+
+class HappenedReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A line that the log had about tables and columns which are others than before."""
+
+    at: Annotated[float, Meta(description="seconds since the epoch")]
+    text: str
 
 
 class OutageReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -365,6 +372,19 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     worst_lag_at: Annotated[float | None, Meta(description="when the worst lag of the last five minutes was")] = None
     worst_lag_why: Annotated[str, Meta(description="what held the mirror up then; empty: nothing that it knows")] = ""
+    not_json: Annotated[
+        list[str], Meta(description="columns declared JSON with values that are none: jsonb strings and objects there")
+    ] = []
+    ever: Annotated[EventsReport, Meta(description="what has happened since ever_since, counted over restarts")] = (
+        EventsReport()
+    )
+    ever_since: Annotated[
+        float | None,
+        Meta(description="when the source was mirrored first with its state directory; null: it was not yet"),
+    ] = None
+    happened: Annotated[
+        list[HappenedReport], Meta(description="the last lines about changed tables and columns, the newest last")
+    ] = []
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -428,33 +448,6 @@ def moved_text(report: StatusReport) -> str:
         "it was moved to Postgres: what programs write there is not carried into the file until"
         f" {until}; nothing is lost meanwhile"
     )
-
-
-def saved_report(source: Path, schema: str, folder: Path) -> StatusReport:
-    """The report that a mirror saved last in a source's folder, as it was then; a new one if there is none.
-
-    A file that is damaged, newer or cannot be read is named in ``last_error``.
-    """
-    path = folder / STATUS_FILE
-    report = StatusReport(source=str(source), schema=schema)
-    try:
-        found = msgspec.json.decode(path.read_bytes())
-        require_format(found, path)
-        return msgspec.convert(found, StatusReport)
-    except FileNotFoundError:
-        return report
-    except NewerStateError as error:
-        return replace(report, last_error=str(error), error=error.to_dict())
-    except (ValueError, OSError) as error:
-        what = "cannot be read" if isinstance(error, OSError) else "is damaged"
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return replace(report, last_error=f"the saved status {what} ({path}): {why}")
-
-
-def save_report(report: StatusReport, folder: Path) -> None:
-    """Save it in a source's folder, for :func:`saved_report`. Raises ``OSError``."""
-    values = stamped(msgspec.to_builtins(report))
-    write_atomically(folder / STATUS_FILE, encode(values), durable=False)
 
 
 _encoder = msgspec.json.Encoder()

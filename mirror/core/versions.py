@@ -3,8 +3,10 @@
 The state format is a whole number; it is raised when an older mirror would misread a file. Where a file has it:
 
 ===========================================  ==========================================================
-file in the source's folder                  the format in it
+file                                         the format in it
 ===========================================  ==========================================================
+in the state directory: ``server.json``      as the next ones
+in a source's folder:
 ``settings.json``, ``status.json``,          the member ``format``; beside it ``mirror``, the version of the
 ``parity.json``, ``shadow.json``             package that wrote it
 a segment of the spool, ``shadow.redo``      two bytes of each record (:mod:`mirror.capture.spool`); that of the
@@ -12,8 +14,10 @@ a segment of the spool, ``shadow.redo``      two bytes of each record (:mod:`mir
 ``position``                                 the last sign of its first eight bytes
 ===========================================  ==========================================================
 
-A file without it is of format 1: mirrors of before did not write it. A mirror uses no file of a newer format, and
-changes none: it says so.
+A file without it is of format 1: mirrors of before did not write it. A mirror uses no file of a newer format: it says
+so, and does not start beside one, so that it changes none. Only ``status.json`` and ``parity.json``, which tell what
+was last, do not keep it from starting where they alone are newer, and are written anew then. What is in ``status.json``
+has a version besides (:data:`~mirror.core.status.STATUS_VERSION`), which is refused in the same way.
 """
 
 from __future__ import annotations
@@ -55,13 +59,23 @@ def require_format(found: object, path: Path | str) -> None:
         raise newer_state(number, path, str(found.get("mirror") or ""))
 
 
-def newer_state(number: int, path: Path | str, written_by: str = "") -> NewerStateError:
-    """The error for a file of a newer format; ``written_by``: the version of the package that wrote it, if known."""
+def require_version(found: object, path: Path | str, known: int) -> None:
+    """Raise ``NewerStateError`` if the values in a state file have a newer version than ``known``."""
+    if isinstance(found, Mapping) and isinstance(number := found.get("version", 1), int) and number > known:
+        raise newer_state(number, path, str(found.get("mirror") or ""), form="version of its values", known=known)
+
+
+def newer_state(
+    number: int, path: Path | str, written_by: str = "", form: str = "state format", known: int = STATE_FORMAT
+) -> NewerStateError:
+    """The error for a file of a newer format; ``written_by``: the version of the package that wrote it, if known.
+
+    ``form``: what has the number. ``known``: the newest that this package reads.
+    """
     by = f"mirror {written_by}" if written_by else "a newer mirror"
     return NewerStateError(
         "use the state directory",
         str(path),
-        f"it was made by {by} (state format {number}); this is mirror {package_version()} (state format"
-        f" {STATE_FORMAT})",
+        f"it was made by {by} ({form} {number}); this is mirror {package_version()} ({form} {known})",
         next_step=f"upgrade this one: `{UPGRADE}`; or choose another --state-dir",
     )

@@ -23,6 +23,19 @@ def amount(number: int) -> str:
     return counted(number, "byte")
 
 
+def duration(seconds: float, *, whole: bool = False) -> str:
+    """A time, in two or three digits; ``whole``: in whole seconds at least, as one that goes on is told."""
+    seconds = max(0.0, seconds)
+    if not whole and seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if not whole and seconds < 9.95:
+        return f"{seconds:.1f} s"
+    for most, unit, name in ((119.5, 1, "s"), (7170, 60, "min"), (172_800, 3600, "h")):
+        if seconds < most:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86_400:.0f} days"
+
+
 def one_line(text: str) -> str:
     """A text of several lines as one: where a line does not end with a mark, a semicolon does."""
     joined = ""

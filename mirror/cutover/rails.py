@@ -21,6 +21,7 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 from mirror.core.checks import Check, Code
 from mirror.core.errors import MirrorError, SinkError
 from mirror.core.status import LAG_MINUTES, Phase, StatusReport
+from mirror.core.status import named as shown
 from mirror.core.tables import Constraint
 from mirror.core.words import counted
 from mirror.cutover import sequences, statistics, vector_indexes
@@ -28,7 +29,7 @@ from mirror.cutover.breaches import repeated, rows_without
 from mirror.cutover.constraints import judge_constraints
 from mirror.cutover.mirrored import targets_of
 from mirror.cutover.readiness import Part, Readiness
-from mirror.cutover.renamed import judge_kept, judge_rules, note_dropped
+from mirror.cutover.renamed import judge_kept, judge_rules, note_changes, note_dropped
 from mirror.parity.proof import ENOUGH, FORMS, last_run
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import require_known_schema, statement
@@ -118,7 +119,9 @@ def _check_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
     found.add(Code.GAPS, "gaps since parity", not copied, figure, f"compare again: {found.step('parity')}")
     _judge_left_out(found, status)
     _judge_widened(found, status.widened)
+    _note_not_json(found, status.not_json)
     judge_rules(found, status)
+    note_changes(found, status)
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     step = f"make room for the state directory: {ROOM_BYTES >> 20:,} MB must be free"
@@ -134,6 +137,14 @@ def _judge_widened(found: Readiness, widened: Sequence[str]) -> None:
     figure = f"jsonb, because of values that do not fit, so queries that compute with them fail: {', '.join(widened)}"
     figure = figure if widened else "none: every column has its own type"
     found.add_or_acknowledge(Code.COLUMN_WIDENED, "widened columns", not widened, figure, step)
+
+
+def _note_not_json(found: Readiness, columns: list[str]) -> None:
+    """Columns declared JSON with values that are none, so that queries for members find nothing in them."""
+    if columns:
+        figure = f"{counted(len(columns), 'column')} with values that are no JSON, so JSON strings: {shown(columns)}"
+        step = f"`#>> '{{}}'` gives such a text; once all are JSON, {found.step('rejects retry')} looks at them again"
+        found.rails.append(Check(Code.COLUMN_NO_JSON, "JSON columns", "note", figure, step))
 
 
 def _judge_lag(found: Readiness, status: StatusReport) -> None:

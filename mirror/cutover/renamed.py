@@ -9,8 +9,9 @@ import psycopg
 from psycopg import RawCursor
 
 from mirror.core.checks import Check, Code
+from mirror.core.happened import definitions
 from mirror.core.status import StatusReport, named
-from mirror.cutover.readiness import Readiness
+from mirror.cutover.readiness import Part, Readiness
 from mirror.postgres.kept import kept_in_use
 from mirror.postgres.migrate import statement
 from mirror.postgres.names import KEPT
@@ -19,6 +20,14 @@ from mirror.postgres.names import KEPT
 def judge_rules(found: Readiness, status: StatusReport) -> None:
     """Add a note for each rule that means nothing, and for each column that is left out for another one's rule."""
     found.rails += [Check(Code.RULE, f"rule {note.rule}", "note", note.detail, note.next_step) for note in status.rules]
+
+
+def note_changes(found: Readiness, status: StatusReport) -> None:
+    """Add a note about tables and columns that were added, renamed or dropped, if any were: programs that are moved
+    know the source as it is now, and others may not."""
+    if counts := definitions(status):
+        newest: Part = ("; the last of them: ", [each.text for each in reversed(status.happened)], "; ")
+        found.add_note(Code.CHANGES, "changes", counts, *([newest] if status.happened else []))
 
 
 def judge_kept(found: Readiness, connection: psycopg.Connection[Any], source: Path, schema: str) -> None:

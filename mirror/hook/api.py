@@ -32,7 +32,8 @@ from mirror.core.config.settings import DEFAULT_SCHEMA, SIDECARS, Settings, load
 from mirror.core.control import ControlClient
 from mirror.core.errors import ConfigError, MirrorError, NotRunningError
 from mirror.core.folders import resolve, source_folder
-from mirror.core.status import Phase, StatusReport, saved_report
+from mirror.core.saved_status import saved_report
+from mirror.core.status import Phase, StatusReport
 from mirror.core.words import counted
 from mirror.hook.budget import Budget
 from mirror.hook.child import ANSWER_SECONDS, Sidecar, missing
@@ -277,8 +278,8 @@ class Mirror:
             logger.warning("%s", _AGENTS_UNHEARD)
 
     def wait(self, timeout: float) -> bool:
-        """Wait until Postgres has all that is committed now; False if it takes longer than ``timeout`` seconds, or no
-        sidecar starts.
+        """Wait until Postgres has all that is committed now; False if it takes longer than ``timeout`` seconds, no
+        sidecar starts, or Postgres refuses a table, which so is not there: :meth:`status` says which, and why.
         """
         deadline = time.monotonic() + timeout
         for source in self.sources:
@@ -286,6 +287,8 @@ class Mirror:
                 try:
                     with self._client(source) as client:
                         if not client.wait(max(0.0, deadline - time.monotonic()), slack=0.2):
+                            return False
+                        if client.status().refusals:
                             return False
                     break
                 except MirrorError:

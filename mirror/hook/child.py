@@ -252,7 +252,7 @@ class Sidecar:
             command += ["--config", str(self._settings.config)]
         # Where the program is a service, the sidecar does not speak to its manager in its place.
         environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-        if self._settings.dsn is not None:
+        if self._settings.dsn is not None and self._settings.remembered is None:
             environment["ARGENT_PG_URL"] = self._settings.dsn  # not on the command line, which every user can read
         follows = self._settings.sidecar == "follows"
         if follows:

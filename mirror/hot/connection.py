@@ -81,7 +81,8 @@ def address(config: str | Path | None = None, environment: Mapping[str, str] = o
     """Where the configuration says that Redis is.
 
     ``config``: the path of mirror.json; None: in the usual places. A user and a password come from
-    ``MIRROR_REDIS_USERNAME`` and ``MIRROR_REDIS_PASSWORD``, so that no file has them. Raises ``ConfigError``.
+    ``MIRROR_REDIS_USERNAME`` and ``MIRROR_REDIS_PASSWORD``, so that no file has them. Raises ``ConfigError``,
+    ``StateError``.
     """
     settings = load_settings((), None, None, None, None if config is None else str(config), environment)
     return address_in(settings.storage, environment)

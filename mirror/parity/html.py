@@ -76,7 +76,7 @@ def page(reports: Sequence[tuple[ParityReport, Sequence[Second]]]) -> str:
 
 
 def _source(report: ParityReport, history: Sequence[Second]) -> str:
-    steps = "".join(f"<li><code>{escape(step)}</code></li>" for step in report.next_steps)
+    steps = "".join(f"<li><code>{_command(step)}</code></li>" for step in report.next_steps)
     planned = "".join(f"<li>{escape(each.said)}</li>" for each in report.planned or ())
     return (
         f'<section class="{_CLASSES[report.verdict]}"><h2>{escape(report.source)}</h2>'
@@ -89,6 +89,11 @@ def _source(report: ParityReport, history: Sequence[Second]) -> str:
         + _history(history)
         + f"<p>The longest read transaction on the source took {report.longest_read * 1000:.0f} ms.</p></section>"
     )
+
+
+def _command(text: str) -> str:
+    """A command, each of its words in an element of its own: a line is broken between them, not after a hyphen."""
+    return " ".join(f"<span>{escape(word)}</span>" for word in text.split(" "))
 
 
 def _abbr(word: str, shown: str = "") -> str:

@@ -26,6 +26,7 @@ from mirror.postgres import large
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.distributed import stage_for
 from mirror.postgres.dml import Stage, is_wide, on_conflict
+from mirror.postgres.history import note_not_json
 from mirror.postgres.migrate import statement
 from mirror.postgres.rows import Rejected, RowPlan, RowPlanner
 from mirror.postgres.target import Conn, Target
@@ -290,6 +291,24 @@ class Transaction:
     def _forget(self, source: str, key: str) -> None:
         self.rejects_touched = True
         self.queue(statement("reject_forget"), (self._source_id, source, key))
+
+
+def keep_not_json(
+    transaction: Transaction, source_id: int, planners: Iterable[RowPlanner], targets: dict[str, Target]
+) -> bool:
+    """Save which columns of documents have the first values that are none; returns whether there are any.
+
+    The planners forget what they have seen: if the transaction fails, its rows are planned again.
+    """
+    kept = False
+    for planner in planners:
+        found, planner.not_json = planner.not_json, set()
+        target = targets.get(planner.table.name) if found else None
+        if target is not None and any(each.source in found and not each.not_json for each in target.columns):
+            transaction.flush()
+            note_not_json(transaction.conn, source_id, targets, target.source, found)
+            kept = True
+    return kept
 
 
 def advance(source_id: int, epoch: int, position: Position, commits: int) -> Queued:

@@ -315,7 +315,7 @@ def decode(pg_type: str, value: Any) -> Value:
         case "numeric":
             return _from_decimal(value)
         case "jsonb":
-            return _from_json(value)
+            return from_json(value)
         case _:
             return value  # type: ignore[no-any-return]
 
@@ -329,8 +329,8 @@ def _from_decimal(value: Decimal) -> int | float:
     return float(value)
 
 
-def _from_json(value: object) -> Value:
-    """Undo the lossless JSON encoding of one parsed document."""
+def from_json(value: object) -> Value:
+    """Undo the lossless JSON encoding of one parsed document; raises ``ValueError`` if it stands for no value."""
     match value:
         case bool():
             pass

@@ -81,10 +81,14 @@ def mark_kept(target: Target, name: str, source_id: int, *, strange: bool = Fals
     ``strange``: it is not known that a mirror has made it.
     In the comment, because that stays with the table when it is renamed, dumped and restored.
     """
+    more = {"strange": True} if strange else {}
+    details = _details(table=target.source, source=source_id, **more)
+    return SQL("COMMENT ON TABLE {} IS {}").format(Identifier(target.schema, name), details)
+
+
+def _details(**known: object) -> Literal:
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    known: dict[str, object] = {"table": target.source, "source": source_id, "since": since}
-    details = json.dumps(known | ({"strange": True} if strange else {}), ensure_ascii=False)
-    return SQL("COMMENT ON TABLE {} IS {}").format(Identifier(target.schema, name), Literal(f"{KEPT} {details}"))
+    return Literal(f"{KEPT} {json.dumps({**known, 'since': since}, ensure_ascii=False)}")
 
 
 def drop_table(target: Target) -> Composed:
@@ -116,11 +120,17 @@ def rename_column(target: Target, old: str, new: str) -> Composed:
     return SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(table_sql(target), Identifier(old), Identifier(new))
 
 
-def drop_column(target: Target, name: str, lsn: Lsn) -> list[Composed]:
-    """Rename a column that the source has dropped to :func:`dropped_name`; new rows have NULL in it."""
+def drop_column(target: Target, name: str, lsn: Lsn, table: str, source_id: int) -> list[Composed]:
+    """Rename a column that the source has dropped to :func:`dropped_name`; new rows have NULL in it.
+
+    A comment says of what it was, as with a table (:func:`mark_kept`). ``table``: its name in the source now.
+    """
     kept = dropped_name(name, lsn)
     optional = SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(table_sql(target), Identifier(kept))
-    return [rename_column(target, name, kept), optional]
+    source = next(column.source for column in target.columns if column.name == name)
+    details = _details(table=table, column=source, source=source_id)
+    words = SQL("COMMENT ON COLUMN {}.{} IS {}").format(table_sql(target), Identifier(kept), details)
+    return [rename_column(target, name, kept), optional, words]
 
 
 def widen_columns(target: Target, columns: Sequence[TargetColumn]) -> Composed:

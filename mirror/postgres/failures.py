@@ -35,6 +35,9 @@ _REFUSING_CLASSES = frozenset({"0A", "22", "23", "2B", "42", "44", "54", "P0"})
 #: Of these, those about one row and no other: its data, its size, a CHECK or NOT NULL that an operator added.
 _ROW_CLASSES, _ROW_STATES = frozenset({"22", "54"}), frozenset({"23502", "23514"})
 
+#: admin_shutdown, crash_shutdown, cannot_connect_now: the server ends, or begins.
+_ENDS = frozenset({"57P01", "57P02", "57P03"})
+
 _LIMIT = "if it comes again: ALTER ROLE or ALTER DATABASE … RESET {}; the mirror sets it to 0 in its sessions"
 
 _NEXT_STEPS = {
@@ -94,7 +97,9 @@ def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkErr
             "check that Postgres is up and lets this user in, that it has a connection free (max_connections, or the "
             "limit of the database or the user), and that the DSN is right; its log says why it ended a session"
         )
-    return SinkError(operation, place, detail, sqlstate=state, next_step=next_step, retryable=retryable)
+    found = SinkError(operation, place, detail, sqlstate=state, next_step=next_step, retryable=retryable)
+    found.lost = lost or state in _ENDS
+    return found
 
 
 def concerns_one_row(error: RefusedError, *, adopted: bool = False) -> bool:

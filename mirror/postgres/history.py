@@ -1,18 +1,21 @@
-"""How columns came to be jsonb: kept with their types in ``mirror.tables``, also over renames, and tables made again.
+"""What is kept of columns with their types in ``mirror.tables``, also over renames, and tables made again.
 
-Nothing is kept of a column that is declared so.
+How they came to be jsonb, of which nothing is kept where they are declared so; and which of those that are declared
+JSON have values that are no JSON.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from mirror.core.tables import ANY_VALUE, ColumnType
 from mirror.postgres.signals import Seen
-from mirror.postgres.target import Target, TargetColumn, Widening
+from mirror.postgres.target import Conn, Target, TargetColumn, Widening, save_target
 
+#: The codec of a column that is declared JSON (:mod:`mirror.postgres.originals`).
+DOCUMENT = "document"
 #: By source table and column: the values that did not fit.
 Misfits = Mapping[tuple[str, str], Seen]
 
@@ -25,6 +28,8 @@ def continued(target: Target, before: Target, misfits: Misfits) -> Target:
 
 
 def _continued(table: str, column: TargetColumn, before: TargetColumn | None, misfits: Misfits) -> TargetColumn:
+    if column.codec == DOCUMENT and before is not None and before.codec == DOCUMENT and before.not_json:
+        column = replace(column, not_json=True)
     if column.type != ANY_VALUE:
         return replace(column, widened=None) if column.widened else column
     if before is None or column.widened is not None:
@@ -48,6 +53,27 @@ def of_made(target: Target, declared: Mapping[str, ColumnType], before: Target |
             column = replace(column, widened=widening)
         columns.append(column)
     return replace(target, columns=tuple(columns))
+
+
+def note_not_json(
+    conn: Conn, source_id: int, targets: dict[str, Target], table: str, columns: Collection[str], *, whole: bool = False
+) -> None:
+    """Save that source columns of documents have values that are none. ``whole``: and that no other has any."""
+    target = targets[table]
+    noted = tuple(
+        replace(column, not_json=column.source in columns or (column.not_json and not whole))
+        if column.codec == DOCUMENT
+        else column
+        for column in target.columns
+    )
+    if [column.not_json for column in noted] != [column.not_json for column in target.columns]:
+        targets[table] = replace(target, columns=noted)
+        save_target(conn, source_id, targets[table])
+
+
+def not_json(targets: Mapping[str, Target]) -> frozenset[tuple[str, str]]:
+    """The source tables and columns of documents that have values that are none."""
+    return frozenset((name, each.source) for name in targets for each in targets[name].columns if each.not_json)
 
 
 def _widening(table: str, column: TargetColumn, was: str, misfits: Misfits) -> Widening:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from mirror.postgres.failures import translated
-from mirror.postgres.kept import KeptTable, kept_in_use
+from mirror.postgres.kept import KeptNames, KeptTable, kept_in_use, kept_names
 from mirror.postgres.target import Conn
 
 #: Days for which the records of writers are kept.
@@ -51,6 +51,16 @@ class Ledger:
                 (self._source_id, str(generation), json.dumps(reasons)),
             ).fetchall()
         return [int(row[0]) for row in rows]
+
+    def first_reject(self, table: str) -> tuple[str, str] | None:
+        """Reason and key of the oldest rejected row of a source table, as ``mirror.rejects`` has them."""
+        with translated("read the rejects", self._path):
+            row = self._conn.execute(
+                "SELECT reason, key FROM mirror.rejects WHERE source_id = $1::bigint AND source_table = $2::text"
+                " ORDER BY reject_id LIMIT 1",
+                (self._source_id, table),
+            ).fetchone()
+        return None if row is None else (str(row[0]), str(row[1]))
 
     def note_healing(self, gaps: list[int], rows: int, seconds: float) -> None:
         """Record what it has cost to heal these gaps (their keys). ``rows``: written and deleted in Postgres."""
@@ -129,6 +139,11 @@ class Ledger:
         """The tables that are kept and that objects of others still use, in place of a new one of that name."""
         with translated("look at tables that are kept", self._path):
             return kept_in_use(self._conn, int(self._source_id))
+
+    def kept_names(self) -> KeptNames:
+        """What is kept of the source's tables and columns that it has dropped."""
+        with translated("look at what is kept", self._path):
+            return kept_names(self._conn, int(self._source_id))
 
     def repairs(self) -> int:
         """How many rows have been repaired so far."""

@@ -15,11 +15,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import apsw
 from psycopg.sql import SQL, Composed, Identifier
 
-from mirror.core.errors import RECOVER, DamagedError, FormatError, RefusedError
+from mirror.core.errors import DamagedError, FormatError, RefusedError, recover
 from mirror.core.inherited import withheld
 from mirror.core.positions import Lsn
 from mirror.core.rows import RowChange
@@ -32,6 +33,7 @@ from mirror.postgres.distributed import look, stage_for
 from mirror.postgres.dml import Stage, on_conflict
 from mirror.postgres.dumpers import JsonDumper, JsonKeyDumper, NumericDumper
 from mirror.postgres.failures import TOO_MANY_COLUMNS, concerns_one_row
+from mirror.postgres.history import note_not_json
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import attempt, forget_rejects, in_parts
@@ -74,16 +76,18 @@ class Loader:
         progress: Progress | None = None,
         *,
         log: bool = False,
-        damaged: bool = False,
+        damaged: str | None = None,
     ) -> None:
         """``copy``: the source as a SQLite file, for the fast path; None: there is only the careful one.
 
-        ``log``: each row that is changed in a table that is there is recorded in ``mirror.repairs``. ``damaged``: a
-        table of which pages are damaged is stored as far as it can be read, and refused.
+        ``log``: each row that is changed in a table that is there is recorded in ``mirror.repairs``. ``damaged``: the
+        source's path; a table of which pages are damaged is stored as far as it can be read, and refused. None:
+        :class:`DamagedError` is raised.
         """
         self._log = log
-        self._may_be_damaged = damaged
+        self._damaged = damaged
         self._damage: FormatError | None = None
+        self._not_json: set[str] = set()
         self._conn = conn
         self._source_id = str(source_id)
         self._editor = editor
@@ -122,14 +126,18 @@ class Loader:
         while True:
             surprise: Exception | None = None
             misfit: ColumnMisfit | None = None
-            self._damage = None
+            self._damage, self._not_json = None, set()
             try:
                 with attempt(self._conn, "load a table", table.name):
                     self._load_once(table, overrides, by_rowid, careful)
+                    whole = self._damage is None
+                    note_not_json(
+                        self._conn, int(self._source_id), editor.targets, table.name, self._not_json, whole=whole
+                    )
                 if self._damage is None:
                     editor.lift(table.name)
-                else:
-                    editor.refuse(table.name, damage(table.name, self._damage))
+                elif self._damaged is not None:
+                    editor.refuse(table.name, damage(self._damaged, table.name, self._damage))
                 return
             except ColumnMisfit as signal:
                 misfit = signal
@@ -410,7 +418,7 @@ class Loader:
         try:
             yield from self._rows(table)
         except DamagedError as error:
-            if not self._may_be_damaged:
+            if self._damaged is None:
                 raise
             self._damage = error
 
@@ -448,18 +456,20 @@ class Loader:
                 done += len(part)
                 self._progress(table.name, done, total)
             self.dimensions |= {(target.name, *found) for found in planner.dimensions}
+            self._not_json = planner.not_json
             self._save_rejects(table, rejected)
         return done
 
 
-def damage(table: str, error: FormatError) -> RefusedError:
-    """The refusal of a table that has damaged pages."""
+def damage(source: str, table: str, error: FormatError) -> RefusedError:
+    """The refusal of a table that has damaged pages. ``source``: its path."""
+    where = error.detail if isinstance(error, DamagedError) else f"{error.place}: {error.detail}"
     return RefusedError(
         "read a table",
         table,
-        f"it is damaged in SQLite ({error.detail}); Postgres has the rows that can be read, and keeps those that could"
-        " be read earlier",
-        next_step=RECOVER,
+        f"the file is damaged there ({where}); Postgres has the rows that can be read, and keeps those that could be"
+        " read earlier",
+        next_step=recover(Path(source)),
     )
 
 

@@ -47,7 +47,7 @@ MAX_DIGITS = 1000
 SHOWN_NUL = "\u2400"
 
 #: In ``_original``: the column itself has the lossless encoding.
-_ITSELF = "true"
+ITSELF = "true"
 
 
 def kept(codec: str, value: Value, encoded: str | None) -> str | None:
@@ -62,15 +62,15 @@ def kept(codec: str, value: Value, encoded: str | None) -> str | None:
         return None if encoded is None or encoded == value else jsonb_text(value)
     if codec == "bytes":
         shown = value is None or isinstance(value, str)
-        return None if shown else _ITSELF if isinstance(value, bytes) else jsonb_text(value)
+        return None if shown else ITSELF if isinstance(value, bytes) else jsonb_text(value)
     if codec != "document":
         raise KeyError(codec)
     if encoded is None or type(value) is int:
         return None
     if type(value) is float:
-        return _ITSELF if encoded.startswith("{") else None
+        return ITSELF if encoded.startswith("{") else None
     if document_of(value) is None:
-        return _ITSELF
+        return ITSELF
     if isinstance(value, str) and not encoded.lstrip("-")[:1].isdigit() and is_canonical_json(value):
         return None
     return jsonb_text(value)

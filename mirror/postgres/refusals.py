@@ -103,6 +103,8 @@ class Moved(NamedTuple):
     """Rejects that are none any more: Postgres holds the rows now, or the source has deleted them."""
     reason: str
     """Why the first one of :attr:`rejected` cannot be held; empty if there is none."""
+    key: str = ""
+    """Of that row, as ``mirror.rejects`` has keys."""
 
 
 def settle_rejects(conn: Conn, source_id: int, results: Iterable[TableResult]) -> tuple[dict[str, int], list[Moved]]:
@@ -113,11 +115,11 @@ def settle_rejects(conn: Conn, source_id: int, results: Iterable[TableResult]) -
     new = {result.table: result.rejected_new for result in results}
     left: dict[str, int] = {}
     moved = []
-    for table, there, came, gone, reason in conn.execute(statement("rejects_settle"), (str(source_id),)):
+    for table, there, came, gone, reason, key in conn.execute(statement("rejects_settle"), (str(source_id),)):
         if there:
             left[table] = int(there)
         if came or gone:
-            moved.append(Moved(table, came, max(0, came - new.get(table, 0)), gone, reason or ""))
+            moved.append(Moved(table, came, max(0, came - new.get(table, 0)), gone, reason or "", key or ""))
     return left, moved
 
 

@@ -75,6 +75,12 @@ def schemas_of(conn: Conn, path: str) -> list[str]:
     return [str(name) for (name,) in conn.execute(statement("source_schemas"), (path,)).fetchall()]
 
 
+def has_rows(conn: Conn, path: str) -> bool:
+    """Whether a copy of a source, one that :func:`schemas_of` knows, has ever been completed there."""
+    query = "SELECT EXISTS (SELECT FROM mirror.sources WHERE path = $1::text AND generation IS NOT NULL)"
+    return conn.execute(query, (path,)).fetchone() == (True,)
+
+
 def plan(conn: Conn, path: str, schema: str) -> Removal | None:
     """What would go with a source; None: Postgres knows nothing of it. Changes nothing.
 
@@ -104,7 +110,7 @@ def plan(conn: Conn, path: str, schema: str) -> Removal | None:
     own = [(each.schema, each.name) for each in there.values() if each.agent is None]
     dropped = [*own, *((each.schema, each.name) for each in kept)]
     tables = [_doomed(conn, target) for target in there.values()]
-    tables += [Doomed(f"{each.schema}.{each.name}", each.rows, each.bytes, True) for each in kept]
+    tables += [Doomed(f"{each.schema}.{each.name}", each.rows, each.bytes or 0, True) for each in kept]
     names = [Identifier(*each).as_string(conn) for each in dropped]
     depending = conn.execute(statement("dependents"), (names, vector_views.MADE)).fetchall()
     rejects, others_wrote = (

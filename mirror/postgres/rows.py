@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from mirror.core.literals import shortened
 from mirror.core.rows import RowChange
 from mirror.core.tables import ANY_TEXT, Table
-from mirror.core.values import BadText, Row, Value
+from mirror.core.values import Row, Value
 from mirror.postgres.codecs import (
     MAX_ROW_BYTES,
     OVERSIZED,
@@ -25,8 +26,9 @@ from mirror.postgres.codecs import (
     size_of,
 )
 from mirror.postgres.dml import row_statements
+from mirror.postgres.history import DOCUMENT
 from mirror.postgres.large import LARGE_BYTES, Sent
-from mirror.postgres.originals import shown_bytes
+from mirror.postgres.originals import ITSELF, shown_bytes
 from mirror.postgres.signals import ColumnMisfit, NullInKey, Seen
 from mirror.postgres.target import Target, TargetColumn
 from mirror.postgres.typed import LOSSY, encoder, original_member
@@ -87,14 +89,14 @@ class RowPlanner:
             for column in target.columns
         ]
         self._lossy = [
-            (at, column.codec, json.dumps(column.source))
-            for at, column in enumerate(target.columns)
-            if column.codec in LOSSY
+            (at, column, json.dumps(column.source)) for at, column in enumerate(target.columns) if column.codec in LOSSY
         ]
         held = [column.name for column in target.columns]
         self._vectors = [(at, column.name) for at, column in enumerate(target.columns) if column.codec == "vector"]
         self.dimensions: set[tuple[str, int]] = set()
         """Column of vectors, and a dimension that it has."""
+        self.not_json: set[str] = set()
+        """Source columns of documents in which values were seen that are none."""
         self._any_text = [target.may_be_any_text(column) for column in target.columns]
         self._keys_alone = {c.source for c in target.columns if target.agent is None and c.name in (target.key or ())}
         self._key_at = [held.index(name) for name in target.key or ()]
@@ -191,11 +193,12 @@ class RowPlanner:
             if isinstance(vector := row[at], bytes):
                 self.dimensions.add((name, len(vector) // 4))
         if self._lossy:
-            kept = [
-                f"{source}:{member}"
-                for at, codec, source in self._lossy
-                if (member := original_member(codec, row[at], values[at])) is not None
-            ]
+            kept = []
+            for at, column, source in self._lossy:
+                if (member := original_member(column.codec, row[at], values[at])) is not None:
+                    kept.append(f"{source}:{member}")
+                    if member is ITSELF and column.codec == DOCUMENT:
+                        self.not_json.add(column.source)
             values.append(f"{{{','.join(kept)}}}" if kept else None)
         return values
 
@@ -222,7 +225,7 @@ class RowPlanner:
 
     def _seen(self, value: Value, row: Row, rowid: int | None) -> Seen:
         key = self._json_key(row, rowid)
-        return Seen(kind_of(value), shown(value), key if len(key) <= _SHOWN_KEY else "")
+        return Seen(kind_of(value), shortened(value, _SHOWN), key if len(key) <= _SHOWN_KEY else "")
 
     def _held_key(self, row: Row, rowid: int | None) -> tuple[str | None, ...] | None:
         """Encode the key under which Postgres may have a row; None if no row can have it."""
@@ -242,15 +245,6 @@ class RowPlanner:
             return f'{{"rowid":{rowid}}}'
         values: list[Value] = [rowid] if self._by_rowid else [row[index] for index in self._key_at]
         return json_array(values)
-
-
-def shown(value: Value) -> str:
-    """A value for people: of a long one the beginning."""
-    if isinstance(value, BadText):
-        value = value.raw
-    if isinstance(value, str | bytes) and len(value) > _SHOWN:
-        return f"{value[:_SHOWN]!r}..."
-    return repr(value)
 
 
 def _in_full(encode: Encoder, column: TargetColumn, *, of_key: bool) -> Callable[[Value], Sent]:

@@ -422,7 +422,7 @@ class SchemaEditor:
                 self._conn.execute(withheld.drop_columns(held, [column]))
                 withheld.clear_rejects(self._conn, self._source_id, table.name)
             elif column not in kept:
-                for step in ddl.drop_column(held, column.name, lsn):
+                for step in ddl.drop_column(held, column.name, lsn, table.name, self._source_id):
                     self._conn.execute(step)
         for parked, name in steps:
             self._conn.execute(ddl.rename_column(held, parked, name))

@@ -32,6 +32,8 @@ from mirror.postgres.migrate import statement
 from mirror.postgres.settings import SET
 
 _BACKEND = "SELECT pg_catalog.pg_backend_pid()"
+#: What is being done where an error of :func:`connect` says it.
+CONNECT = "connect to Postgres"
 #: Before the other settings, in one message: what could end the statement that sets them, or change its meaning; and
 #: who writes, for :mod:`mirror.cutover.guard`.
 _FIRST = b"SET statement_timeout = 0; SET search_path = pg_catalog, pg_temp; SET mirror.writer = 'on'"
@@ -174,7 +176,7 @@ def connect(dsn: str, *, name: str = "mirror command", autocommit: bool = True, 
             if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
                 # libpq names what it takes for a keyword, which may be a word of a password.
                 raise _unreadable(dsn) from None
-            raise sink_error(error, "connect to Postgres") from error
+            raise sink_error(error, CONNECT) from error
     raise AssertionError("the last try returns or raises")
 
 
@@ -183,12 +185,12 @@ def _unreadable(dsn: str) -> SinkError:
     known = [option.keyword.decode() for option in Conninfo.get_defaults()]
     unknown = [*dict.fromkeys(word for word in keywords_in(dsn) if word not in known)]
     if not unknown:
-        return SinkError("connect to Postgres", detail=_UNREADABLE, next_step=_WRITE)
+        return SinkError(CONNECT, detail=_UNREADABLE, next_step=_WRITE)
     detail = f"{_UNREADABLE}: it does not know the keyword{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
     near = [difflib.get_close_matches(word.lower(), known, 1) for word in unknown]
     meant = ", ".join(dict.fromkeys(word for words in near for word in words))
     step = "correct it in the connection string" + (f" (did you mean {meant}?)" if meant else ", or leave it out")
-    return SinkError("connect to Postgres", detail=detail, next_step=step)
+    return SinkError(CONNECT, detail=detail, next_step=step)
 
 
 def require_utf8(connection: psycopg.Connection[tuple[object, ...]]) -> None:
@@ -206,7 +208,7 @@ def _take_in_hand(made: Session) -> None:
     rows = psycopg.RawCursor(made).execute(statement("session_settings"), (json.dumps(SET),)).fetchall()
     for name, found, wanted in rows:
         raise SinkError(
-            "connect to Postgres",
+            CONNECT,
             made.info.dbname,
             f"the setting {name} is {found}, and the user {made.info.user} may not set it to {wanted}",
             next_step=f"as an administrator: ALTER ROLE or ALTER DATABASE … RESET {name},"
@@ -238,7 +240,7 @@ def _require_own_process(made: Session, dsn: str, name: str) -> None:
             other.close()
         if shared:
             raise SinkError(
-                "connect to Postgres",
+                CONNECT,
                 made.info.dbname,
                 "a pooler in transaction mode is between: there nothing stops a second mirror of a source from writing,"
                 " and the settings of the mirror's sessions would be other programs', too",
@@ -246,7 +248,7 @@ def _require_own_process(made: Session, dsn: str, name: str) -> None:
             )
         if theirs is None:
             raise SinkError(
-                "connect to Postgres",
+                CONNECT,
                 made.info.dbname,
                 f"a pooler is between, which gave no second connection within {_POOLER_SECONDS:g} s",
                 next_step="let the pooler have more connections (the mirror needs up to four), or name Postgres itself",

@@ -23,10 +23,11 @@ from mirror.core.tables import ColumnType, Profile, Table
 from mirror.postgres import lease
 from mirror.postgres.adopted.adoption import Adoption
 from mirror.postgres.announce import Announcer
-from mirror.postgres.apply import Queued, Transaction, advance, apply_rows, set_loaded
+from mirror.postgres.apply import Transaction, advance, apply_rows, keep_not_json, set_loaded
 from mirror.postgres.binding import bind
 from mirror.postgres.created import types_of_made
 from mirror.postgres.failures import sink_error, translated
+from mirror.postgres.history import not_json
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.load import AllRows, Loader, Progress, damage
 from mirror.postgres.migrate import create_schema, migrate, migrate_profile, statement
@@ -42,7 +43,7 @@ from mirror.postgres.signals import ColumnMisfit, Seen
 from mirror.postgres.source_copy import open_copy
 from mirror.postgres.source_records import SourceRecords
 from mirror.postgres.target import Conn, is_intact, load_targets
-from mirror.postgres.vectors import VectorIndexer
+from mirror.postgres.vectors import Dimensions, VectorIndexer
 
 if TYPE_CHECKING:
     from mirror.postgres.keeper import Keeper
@@ -74,8 +75,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
         self._misfits: dict[tuple[str, str], Seen] = {}
         self.may_replace = False  #: Whether a copy or repair may replace rows that others have written.
         self._planners: dict[str, RowPlanner] = {}
-        self._dimensions: set[tuple[str, str, int]] = set()
-        self._noted: set[tuple[str, str, int]] = set()
+        self._dimensions = Dimensions(schema)
         self._indexer = VectorIndexer(dsn, schema, Path(path).name)
 
     @classmethod
@@ -138,6 +138,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
                 migrate_profile(conn, migrations, self._schema)
         self.adoption = Adoption.begin(conn, self._source_id)
         self._use(load_targets(conn, self._source_id, self._agent))
+        self.not_json = not_json(self._targets)
         self.others.watch(self._targets)
         self._refusals = load_refusals(conn, self._source_id)
         self._rejects = count_rejects(self._conn, self._source_id)
@@ -201,12 +202,13 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
                 editor.retire(name, position.lsn, without={out for table in tables for out in withheld(gone, table)})
             for name in set(editor.refusals) - {table.name for table in tables}:
                 editor.lift(name)
-            loader = Loader(self._conn, self._source_id, editor, rows, copy, position.lsn, progress, damaged=damaged)
+            salvaged = self._path if damaged else None
+            loader = Loader(self._conn, self._source_id, editor, rows, copy, position.lsn, progress, damaged=salvaged)
             for table in tables:
                 loader.load(table)
                 self._faults("load:table")
             editor.finish()
-            for dimension in self._new_dimensions(loader.dimensions):
+            for dimension in self._dimensions.new(loader.dimensions):
                 self._conn.execute(*dimension)
             moved = self._conn.execute(*set_loaded(self._source_id, self._epoch, position, lineage)).fetchone()
             if moved is None:
@@ -218,7 +220,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
             self._conn.execute(statement("gap_heal"), (str(self._source_id), str(2**63 - 1)))
             rejects = count_rejects(self._conn, self._source_id)
             for name, error in (before_commit() or {}).items():
-                editor.refuse(name, damage(name, error))
+                editor.refuse(name, damage(self._path, name, error))
             self._faults("load:before-commit")
             self.others.commit(theirs, editor.targets)
         self._took(editor, rejects)
@@ -274,10 +276,10 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
                 editor.forget(table.name)
             elif not intact:
                 editor.retire(table.name, position.lsn, without=() if held is None else withheld(held.known, table))
-            loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn, log=log, damaged=True)
+            loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn, log=log, damaged=self._path)
             loader.load(table, narrow=narrow, refuse=refuse)
             editor.finish()
-            for dimension in self._new_dimensions(loader.dimensions):
+            for dimension in self._dimensions.new(loader.dimensions):
                 self._conn.execute(*dimension)
             rejects = count_rejects(self._conn, self._source_id)
             # Moves the position nowhere, but fails unless this mirror holds the source.
@@ -305,14 +307,14 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
             self._conn.execute("COMMIT")
         self._took(editor, rejects)
 
-    def _took(self, editor: SchemaEditor, rejects: dict[str, int]) -> None:
-        """Take over what a committed transaction has changed."""
+    def _took(self, editor: SchemaEditor, rejects: dict[str, int], *, columns: bool = True) -> None:
+        """Take over what a committed transaction has changed. ``columns``: what is kept of columns, too."""
         self._use(editor.targets)
+        if columns:
+            self.not_json = not_json(editor.targets)
         self._refusals, self._rejects = editor.refusals, rejects
         self._misfits.clear()
-        if self._noted:
-            self._dimensions |= self._noted
-            self._noted = set()
+        if self._dimensions.took():
             self._indexer.wake()
 
     def apply(
@@ -343,8 +345,9 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
                 rejects = transaction.rejects = count_rejects(self._conn, self._source_id)
             results = apply_rows(transaction, self._changes.watch(batch, editor.stored), editor.stored)
             editor.finish(transaction.flush)
+            noted = keep_not_json(transaction, self._source_id, self._planners.values(), editor.targets)
             seen = {(each.target.name, *found) for each in self._planners.values() for found in each.dimensions}
-            for dimension in self._new_dimensions(seen):
+            for dimension in self._dimensions.new(seen):
                 transaction.queue(*dimension)
             entry = self._changes.rows(self._lineage, self._position, results)
             transaction.log(self._changes.logged(entry))
@@ -356,7 +359,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
                 rejects, moved = settle_rejects(self._conn, self._source_id, results)
             self._faults("apply:before-commit")
             transaction.commit()
-        self._took(editor, rejects)
+        self._took(editor, rejects, columns=noted or bool(batch.schema_changes or widen))
         self.moved += moved
         self._position = batch.position
         self._faults("apply:after-commit")
@@ -366,12 +369,6 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
     def types_of_made(self, batch: Batch, names: Collection[str]) -> dict[tuple[str, str], ColumnType]:
         """See :func:`mirror.postgres.created.types_of_made`."""
         return types_of_made(self._editor(), batch, names) if self._agent is None and self.adoption is None else {}
-
-    def _new_dimensions(self, seen: set[tuple[str, str, int]]) -> list[Queued]:
-        """The statements that save dimensions of vectors that were not seen before."""
-        self._noted = seen - self._dimensions
-        values = [(self._schema, table, column, str(dimension)) for table, column, dimension in sorted(self._noted)]
-        return [(statement("dimension_save"), value) for value in values]
 
     def read_position(self) -> Position | None:
         """Read the position from Postgres again and return it."""

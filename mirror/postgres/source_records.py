@@ -29,6 +29,8 @@ class SourceRecords:
         self._rejects: dict[str, int] = {}
         self.overrides: dict[str, dict[str, ColumnType]] = {}
         """By source table and column: types that values have made necessary."""
+        self.not_json: frozenset[tuple[str, str]] = frozenset()
+        """Source table and column of documents that have values that are none."""
         self.adoption: Adoption | None = None
         """How it is mirrored into the tables of an application; None: its tables are the mirror's own."""
 

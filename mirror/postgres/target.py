@@ -62,6 +62,8 @@ class TargetColumn:
     codec: str = ""
     widened: Widening | None = field(default=None, compare=False)
     """How it came to be jsonb; None: it is so declared, or it is not known, or it is not jsonb."""
+    not_json: bool = field(default=False, compare=False)
+    """Whether it is one of documents, and has had values that are none since all rows were sent."""
 
     @property
     def widenable(self) -> bool:
@@ -217,6 +219,7 @@ def load_targets(conn: Conn, source_id: int, agent: str | None) -> dict[str, Tar
                 c["type"],
                 c.get("codec", ""),
                 Widening(**c["widened"]) if "widened" in c else None,
+                c.get("not_json", False),
             )
             for c in columns
         )
@@ -233,6 +236,7 @@ def save_target(conn: Conn, source_id: int, target: Target) -> None:
         {"name": c.name, "type": c.pg_type, "source": c.source}
         | ({"codec": c.codec} if c.codec else {})
         | ({"widened": asdict(c.widened)} if c.widened else {})
+        | ({"not_json": True} if c.not_json else {})
         for c in target.columns
     ]
     conn.execute(

@@ -17,6 +17,7 @@ from loguru import logger
 from psycopg.sql import SQL, Identifier, Literal
 
 from mirror.core.errors import SinkError
+from mirror.postgres.apply import Queued
 from mirror.postgres.failures import sink_error
 from mirror.postgres.migrate import statement
 from mirror.postgres.sessions import connect
@@ -77,6 +78,29 @@ def build_missing(conn: Conn, schema: str, progress: Callable[[str], None], clos
 def _analyze(conn: Conn, schema: str, table: str) -> None:
     if not is_small(conn, schema, table):
         conn.execute(SQL("ANALYZE {}").format(Identifier(schema, table)))
+
+
+class Dimensions:
+    """Which dimensions the vectors of a schema have, as far as the mirror has saved them."""
+
+    def __init__(self, schema: str) -> None:
+        self._schema = schema
+        self._saved: set[tuple[str, str, int]] = set()
+        self._noted: set[tuple[str, str, int]] = set()
+
+    def new(self, seen: set[tuple[str, str, int]]) -> list[Queued]:
+        """The statements that save those that were not saved before: table, column, dimension."""
+        self._noted = seen - self._saved
+        values = [(self._schema, table, column, str(dimension)) for table, column, dimension in sorted(self._noted)]
+        return [(statement("dimension_save"), value) for value in values]
+
+    def took(self) -> bool:
+        """The transaction with the last statements has committed. Returns whether there were any."""
+        if not self._noted:
+            return False
+        self._saved |= self._noted
+        self._noted = set()
+        return True
 
 
 class VectorIndexer:

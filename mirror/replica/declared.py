@@ -127,13 +127,17 @@ def open_to_read(source: Path, *, wal: bool) -> apsw.Connection:
     return connection
 
 
+def has_wal(source: Path) -> bool:
+    """Whether a source is in WAL mode; found without a statement, which could take a lock. Raises apsw's errors."""
+    with closing(apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)) as probe:
+        probe.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        return probe.read("main", 0, 18, 2)[1] == b"\2\2"
+
+
 def read_declarations(source: Path) -> Declarations:
     """What a source declares now. Raises ``SourceError``."""
     try:
-        with closing(apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)) as probe:
-            probe.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            wal = probe.read("main", 0, 18, 2)[1] == b"\2\2"  # without a statement, which could take a lock
-        with closing(open_to_read(source, wal=wal)) as connection:
+        with closing(open_to_read(source, wal=has_wal(source))) as connection:
             return _read(connection)
     except apsw.Error as error:
         detail = f"{type(error).__name__}: {error}"

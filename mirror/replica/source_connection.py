@@ -28,7 +28,9 @@ from mirror.core.errors import (
     recover,
 )
 from mirror.core.files import Stamp
+from mirror.core.near import did_you_mean
 from mirror.core.place import require_own_name
+from mirror.core.words import counted
 from mirror.replica.filesystem import mounts, network_filesystem
 from mirror.replica.images import Image, Images
 from mirror.replica.names import NameWatch, require_one_name
@@ -195,7 +197,7 @@ class OpenSource:
 
     def not_whole(self, there: int, pages: int) -> SourceError:
         """The error for a file that ends too early."""
-        detail = f"the file has {there} pages of {pages}: a copy of it is not finished"
+        detail = f"the file has {counted(there, 'page')} of {pages:,}: a copy of it is not finished"
         return self._refused(detail, f"let the copy end{GOES_ON}", retryable=True)
 
     def reader(self) -> FileReader:
@@ -254,7 +256,7 @@ class SourceConnection:
         self.database = database
         self._names = NameWatch(database, link)
         self._awaits = awaits
-        self._missed = False
+        self._missed, self._near = False, ""
         self._arrived: float | None = None
         self._open: OpenSource | None = None
         self._followed = self._ours = False
@@ -340,8 +342,12 @@ class SourceConnection:
         except OSError:
             return  # no right to look, or no folder: the error that follows says so
         if not size:
+            if not self._missed:
+                self._near = did_you_mean(self.database)
             self._missed, self._arrived, self._sighted = True, None, None
-            detail = "there is no such file yet" if size is None else "the file is empty: it has no database in it yet"
+            detail = "the file is empty: it has no database in it yet"
+            if size is None:
+                detail = f"there is no such file yet{self._near}"
             step = "nothing, if its program has yet to make it: the mirror waits for that; else check the path"
             raise SourceError("open the source", str(self.database), detail, next_step=step, retryable=True)
         if self._missed:

@@ -18,8 +18,9 @@ from mirror.core.folders import Ending, ending, holder
 from mirror.core.place import where
 from mirror.core.positions import Lsn
 from mirror.core.published import POSITION_FILE
+from mirror.core.saved_status import saved_report
 from mirror.core.source_settings import is_paused
-from mirror.core.status import Phase, StatusReport, saved_report
+from mirror.core.status import Phase, StatusReport
 from mirror.sidecar.next_steps import next_steps
 
 

@@ -1,7 +1,7 @@
 """What is news of a source: from what Postgres held of it before and after, the lines of the log, and what they count.
 
 Pure. A line says one kind of event, of however many rows, columns or tables. The log shows nothing of rows but the
-kind of a value, and a key of numbers.
+kind of a value, a key of numbers, and of a row that is rejected the key, or its beginning.
 """
 
 from __future__ import annotations
@@ -12,16 +12,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from mirror.core.literals import shortened
 from mirror.core.rows import SchemaChange
 from mirror.core.status import EventsReport, GapReport, WideningReport, named
 from mirror.core.tables import ANY_TEXT, ANY_VALUE
-from mirror.core.words import amount, counted
+from mirror.core.words import amount, counted, duration
+from mirror.postgres.codecs import from_json
 
 if TYPE_CHECKING:
+    from mirror.postgres.kept import KeptNames
     from mirror.postgres.ledger import Gap
     from mirror.postgres.refusals import Moved, Refusal
     from mirror.postgres.sink import Sink
     from mirror.postgres.target import Target, TargetColumn, Widening
+
+
+#: Characters or bytes of each value of a key.
+_KEY_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +39,13 @@ class Held:
     """By source table: where it is stored."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     rejects: Mapping[str, int] = field(default_factory=dict)
+    not_json: frozenset[tuple[str, str]] = frozenset()
+    """Table and column of those declared JSON that have values which are none."""
 
     @classmethod
     def of(cls, sink: Sink) -> Held:
         """What a session in Postgres knows of it."""
-        return cls(sink.mappings, sink.refusals, sink.rejects)
+        return cls(sink.mappings, sink.refusals, sink.rejects, sink.not_json)
 
     @property
     def tables(self) -> set[str]:
@@ -99,20 +108,24 @@ def news(
     *,
     steps: Steps,
     definitions: bool = True,
+    kept: KeptNames | None = None,
 ) -> list[News]:
     """What a transaction has made of ``before``, in the order in which it is to be said.
 
     ``changes``: of definitions, as far as they are known: without them, what was renamed counts as dropped and added.
     ``moved``: what it has done to rejects, where that is known.
-    ``definitions``: whether changed tables and columns are news.
+    ``definitions``: whether changed tables and columns are news. ``kept``: what of those that were dropped is kept, and
+    under which name; None: not known.
     """
     renames = Renames(changes)
     said: list[News | None] = []
     if definitions and (before.tables != after.tables or before.targets != after.targets or changes):
-        said += _of_tables(before, after, renames)
-        said += _of_columns(before, after, renames)
+        said += _of_tables(before, after, renames, kept)
+        said += _of_columns(before, after, renames, kept)
     if before.targets != after.targets:
         said += _of_types(before, after, renames, steps, definitions=definitions)
+    if before.not_json != after.not_json:
+        said += _of_json(before, after, renames)
     said += _of_refusals(before, after, renames)
     said += _of_rejects(before, after, renames, moved, steps)
     return [each for each in said if each is not None]
@@ -128,7 +141,7 @@ def stands(held: Held, steps: Steps, *, rejects: int | None, widened: Collection
     if there and (rejects is None or there <= rejects):
         as_before.append(f"{counted(there, 'row')} that Postgres cannot hold ({named(sorted(held.rejects))})")
     elif there:
-        said.append(_rejected(there - (rejects or 0), 0, sorted(held.rejects), "", steps))
+        said.append(_rejected(there - (rejects or 0), 0, sorted(held.rejects), None, steps))
     columns = widened_columns(held.targets)
     if old := [name for name in columns if rejects is None or name in widened]:
         since = [f"{name} since {_at(columns[name].since)}" for name in old]
@@ -172,22 +185,25 @@ def widened_columns(targets: Mapping[str, Target]) -> dict[str, Widening]:
 # -- tables and columns --------------------------------------------------------------------------------
 
 
-def _of_tables(before: Held, after: Held, renames: Renames) -> Iterable[News | None]:
+def _of_tables(before: Held, after: Held, renames: Renames, kept: KeptNames | None) -> Iterable[News | None]:
     were = {renames.table(name) for name in before.tables}
     renamed = [f"{old} is {new} now" for old, new in sorted(renames.tables.items()) if new in after.tables]
     yield _line("table", "renamed", renamed, "tables_renamed")
     rebuilt = sorted(name for name in renames.rebuilt if name in after.targets)
     yield _line("table", "made again with another definition", rebuilt, "tables_rebuilt")
     yield _line("new table", "", sorted(after.tables - were), "tables_added")
-    kept = "dropped in SQLite, and kept in Postgres under another name"
-    yield _line("table", kept, sorted(were - after.tables), "tables_dropped")
+    dropped = sorted(were - after.tables)
+    yield from _dropped("table", {name: (kept or {}).get((name, None), "") for name in dropped}, "tables_dropped")
     for old, new in _pairs(before, after, renames):
         if old.key is not None and new.key is None:
             yield News("INFO", f"{new.source} has NULL in its primary key: its key in Postgres is _rowid now")
 
 
-def _of_columns(before: Held, after: Held, renames: Renames) -> Iterable[News | None]:
-    added, dropped, renamed = [], [], []
+def _of_columns(before: Held, after: Held, renames: Renames, kept: KeptNames | None) -> Iterable[News | None]:
+    added: list[str] = []
+    renamed: list[str] = []
+    dropped: dict[str, str] = {}
+    gone: list[str] = []
     for old, new in _pairs(before, after, renames):
         if old.columns == new.columns:
             continue
@@ -196,12 +212,26 @@ def _of_columns(before: Held, after: Held, renames: Renames) -> Iterable[News | 
         were = {names.get(column.source, column.source) for column in old.columns}
         there = {column.source for column in new.columns}
         added += [f"{table}.{column.source}" for column in new.columns if column.source not in were]
-        dropped += [f"{table}.{name}" for name in sorted(were - there - {*new.omitted})]
+        for name in sorted(were - there - {*new.omitted}):
+            place = (kept or {}).get((table, name), "")
+            if not place and (whole := (kept or {}).get((table, None))):  # the whole table was made anew
+                place = f"{whole}.{name}"
+            if place or kept is None:
+                dropped[f"{table}.{name}"] = place
+            else:
+                gone.append(f"{table}.{name}")
         renamed += [f"{table}.{was} is {now} now" for was, now in names.items() if now in there]
     yield _line("column", "renamed", renamed, "columns_renamed")
     yield _line("new column", "", added, "columns_added")
-    kept = "dropped in SQLite, and kept in Postgres under another name"
-    yield _line("column", kept, dropped, "columns_dropped")
+    yield from _dropped("column", dropped, "columns_dropped")
+    yield _line("column", "dropped in SQLite, of which there was no value to keep", gone, "columns_dropped")
+
+
+def _dropped(what: str, found: Mapping[str, str], counter: str) -> Iterable[News | None]:
+    """``found``: the names, and those under which they are kept; empty: not known."""
+    kept = [f"{name} as {place}" for name, place in found.items() if place]
+    yield _line(what, "dropped in SQLite, and kept in Postgres", kept, counter)
+    yield _line(what, "dropped in SQLite", [name for name, place in found.items() if not place], counter)
 
 
 def _line(what: str, how: str, names: list[str], counter: str) -> News | None:
@@ -256,6 +286,17 @@ def _of_types(before: Held, after: Held, renames: Renames, steps: Steps, *, defi
         yield News("INFO", text, {"columns_escaped": len(escaped)})
     if changed:
         yield News("INFO", f"{counted(len(changed), 'column')} of another type: {named(changed)}")
+
+
+def _of_json(before: Held, after: Held, renames: Renames) -> Iterable[News]:
+    tables = ((renames.table(table), column) for table, column in before.not_json)
+    were = {(table, renames.columns(table).get(column, column)) for table, column in tables}
+    if found := [f"{table}.{column}" for table, column in sorted(after.not_json - were)]:
+        text = (
+            f"{counted(len(found), 'column')} declared JSON with values that are no JSON: {named(found)}; in Postgres a"
+            " text of them is a JSON string, of which `->` and `->>` give NULL, and `#>> '{}'` the text"
+        )
+        yield News("WARNING", text, {"columns_not_json": len(found)})
 
 
 def _by_name_now(target: Target | None, names: Mapping[str, str]) -> dict[str, TargetColumn]:
@@ -314,16 +355,19 @@ def _of_rejects(before: Held, after: Held, renames: Renames, moved: Sequence[Mov
     if some := [table for table, number in rejected.items() if number]:
         first = known.get(some[0])
         lost = sum(known[table].lost for table in some if table in known)
-        yield _rejected(sum(rejected.values()), lost, some, first.reason if first is not None else "", steps)
+        yield _rejected(sum(rejected.values()), lost, some, first, steps)
     if some := [table for table, number in back.items() if number]:
         number = sum(back.values())
         text = f"{counted(number, 'row')} rejected no more: {named(some)}: in Postgres now, or deleted in SQLite"
         yield News("INFO", text, {"rows_back": number})
 
 
-def _rejected(number: int, lost: int, tables: list[str], reason: str, steps: Steps) -> News:
-    parts = [named(tables), "the first one" if number > 1 else "", tables[0] if len(tables) > 1 else "", _short(reason)]
-    where = ": ".join(filter(None, parts if reason else parts[:1]))
+def _rejected(number: int, lost: int, tables: list[str], first: Moved | None, steps: Steps) -> News:
+    where = named(tables)
+    if first is not None and first.reason:
+        table = [] if number > 1 and len(tables) == 1 else tables[:1]
+        row = ", ".join([*table, *([f"key {_of_row(first.key)}"] if first.key else [])])
+        where = ": ".join(filter(None, ([where, "the first one"] if number > 1 else []) + [row, _short(first.reason)]))
     if number == 1:
         gone = "; it was in Postgres until now, and is there no more" if lost else ""
     else:
@@ -331,6 +375,17 @@ def _rejected(number: int, lost: int, tables: list[str], reason: str, steps: Ste
     them = "it" if number == 1 else "them"
     text = f"{counted(number, 'row')} rejected, as Postgres cannot hold {them}: {where}{gone}; `{steps.list_rejects}`"
     return News("WARNING", text, {"rows_rejected": number, "rows_lost": lost})
+
+
+def _of_row(key: str) -> str:
+    """The key of a row, for people."""
+    values = json.loads(key)
+    if isinstance(values, dict):
+        return ", ".join(f"{name} {value}" for name, value in values.items())
+    try:
+        return ", ".join(shortened(from_json(value), _KEY_SHOWN) for value in values)
+    except ValueError:  # one that SQLite cannot compute
+        return _short(key)
 
 
 def _short(reason: str, most: int = 160) -> str:
@@ -355,21 +410,11 @@ def compared(size: int, seconds: float, rows: int, *, away: float | None, reason
     ``away``: seconds for which no mirror ran before; None: one did. ``reason``: why it was compared. ``changed``:
     whether the file was another than its copy.
     """
-    cost = f"compared the file ({amount(size)}, {lasted(seconds)})"
+    cost = f"compared the file ({amount(size)}, {duration(seconds)})"
     found = f"{counted(rows, 'row')} sent. Nothing was lost" if changed else "and nothing had changed"
     if away is not None:
-        return f"caught up after {lasted(away)} away: {cost}, {found}"
+        return f"caught up after {duration(away)} away: {cost}, {found}"
     return f"caught up: {cost}, as {reason}; {found}"
-
-
-def lasted(seconds: float) -> str:
-    """A duration for people."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    for most, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
-        if seconds < most:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 86_400:.0f} days"
 
 
 def _at(since: float) -> str:

@@ -34,9 +34,11 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
         steps.append(start_step(Path(report.source), options))
     steps += refused(report, options, own_schema)
     steps += [f"{note.rule}: {note.next_step}" for note in report.rules if note.next_step]
-    steps += [
-        f"move them to {report.schema}.{each.table}, or drop {each.kept}: {named(each.objects)}" for each in report.kept
-    ]
+    for each in report.kept:
+        shown = f"`mirror dropped list {shlex.quote(each.kept)}{options}`"
+        steps.append(
+            f"have {named(each.objects)} use {report.schema}.{each.table}: {shown} says what is for {each.kept}"
+        )
     if report.index_error:
         steps.append(f"start the mirror again to build the vector index: {report.index_error}")
     if report.discrepancies:
@@ -75,7 +77,8 @@ def refused(report: StatusReport, options: str = "", own_schema: str = "") -> li
         steps.append(f"{command}  # names that are taken: {', '.join(taken)}")
     for cause in causes(report.refusals, report.schema):
         if not cause.own_schema:
-            steps.append(f"{cause.named}: {cause.next_step or cause.reason}")
+            again = f"put that right, and `mirror rejects retry {_named(report, options)}` tries again at once"
+            steps.append(f"{cause.named}: {cause.next_step or again}")
     return steps
 
 

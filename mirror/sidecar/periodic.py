@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 from loguru import logger
 
 from mirror.core.backoff import Backoff
+from mirror.core.commands import command
 from mirror.core.errors import MirrorError
 from mirror.core.status import Phase, StatusReport, rejected
-from mirror.core.words import counted, names_apart
+from mirror.core.words import counted, duration, names_apart
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.supervisor import Supervisor
@@ -53,9 +54,13 @@ class PeriodicLine:
         supervisor: Supervisor,
         report_of: Callable[[Pipeline], StatusReport],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        options: str = "",
     ) -> None:
-        """``report_of``: a source's status, with its next steps. ``clock``: seconds."""
-        self._supervisor = supervisor
+        """``report_of``: a source's status, with its next steps. ``clock``: seconds. ``options``: what a command needs
+        to reach the mirror, with a space in front.
+        """
+        self._supervisor, self._options = supervisor, options
         self._report_of = report_of
         self._clock = clock
         self._pauses = Backoff(FIRST_PAUSE, SECONDS)
@@ -85,7 +90,7 @@ class PeriodicLine:
         except OSError as error:  # something is wrong with the state directory: the source's loop finds it, and says so
             logger.debug("how the mirror is could not be told: {}", error)
             return
-        line = line_of(reports, self._supervisor.not_begun, self._before, since)
+        line = line_of(reports, self._supervisor.not_begun, self._before, since, self._options)
         logger.bind(**line.fields).info("{}", line.text)
         self._before = {report.source: (report.commits, report.rows) for report in reports}
 
@@ -101,9 +106,11 @@ def line_of(
     not_begun: Sequence[tuple[str, MirrorError]],
     before: Mapping[str, tuple[int, int]],
     since: float,
+    options: str = "",
 ) -> Line:
     """The line. ``not_begun``: names of sources that could not begin, and why. ``before``: by source, the commits and
-    rows that were told ``since`` seconds ago; of a pipeline that began anew since then they count from 0.
+    rows that were told ``since`` seconds ago; of a pipeline that began anew since then they count from 0. ``options``:
+    as for :class:`PeriodicLine`.
     """
     names = names_apart(report.source for report in reports)
     commits, rows = (sum(_more(report, before, at) for report in reports) for at in (0, 1))
@@ -127,10 +134,10 @@ def line_of(
         parts.append("lag unknown")
     elif one:
         most = worst[1].worst_lag_seconds
-        parts.append(f"lag {short(worst[0])}" + ("" if most is None else f" (at most {short(most)} in 5 min)"))
+        parts.append(f"lag {duration(worst[0])}" + ("" if most is None else f" (at most {duration(most)} in 5 min)"))
     else:
-        parts.append(f"worst lag {short(worst[0])}" + (f" ({names[worst[1].source]})" if worst[0] > 0 else ""))
-    parts.append(f"{counted(commits, 'commit')}, {counted(rows, 'row')} in {short(since)}")
+        parts.append(f"worst lag {duration(worst[0])}" + (f" ({names[worst[1].source]})" if worst[0] > 0 else ""))
+    parts.append(f"{counted(commits, 'commit')}, {counted(rows, 'row')} in {duration(since)}")
     parts.append(counted(rejects, "reject"))
     if one and reports and (progress := reports[0].progress) is not None:
         total = "" if progress.total is None else f" of {progress.total:,}"
@@ -138,7 +145,8 @@ def line_of(
         parts.append(f"{progress.what}: {progress.done:,}{total} {progress.unit}{which}")
     parts += [(problem if one else f"{name}: {problem}")[:_MOST] for name, problem in problems[:1]]
     following = next((step if one else f"{name}: {step}" for name, step in steps), "nothing")
-    more = f" (and {len(steps) - 1} more: `mirror status`)" if len(steps) > 1 else ""
+    status = command("status", reports[0].source if one and reports else "", options)
+    more = f" (and {len(steps) - 1} more: `{status}`)" if len(steps) > 1 else ""
     parts.append(f"next: {following}{more}")
     fields: dict[str, Any] = {
         "phase": where,
@@ -156,12 +164,3 @@ def line_of(
 def _more(report: StatusReport, before: Mapping[str, tuple[int, int]], at: int) -> int:
     now, then = (report.commits, report.rows)[at], before.get(report.source, (0, 0))[at]
     return now - then if now >= then else now
-
-
-def short(seconds: float) -> str:
-    """A duration, to two or three digits."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"

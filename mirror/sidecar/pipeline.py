@@ -27,7 +27,6 @@ from mirror.core.errors import (
 )
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn
-from mirror.core.source_settings import remember_schema
 from mirror.core.status import Phase
 from mirror.postgres.keeper import Keeper
 from mirror.postgres.profiles import PROFILES
@@ -98,12 +97,12 @@ class Pipeline:
         self._backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
         self._repairs = TableRepairs(task)
         self._mailbox = Mailbox()
-        self._told = Told(task, self.status)
         self._publishing = Publishing(task.folder, task.name)
         self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs, self._publishing)
         """The requests of other threads."""
         self.hooks = HookTalk(self.requests.look_soon)
         self._shared = shared or Shared(Seats(), Keeper(task.dsn))
+        self._told = Told(task, self.status, self._shared.server)
         self._repose = Repose(
             folder, self._feed, self._mailbox, self.status, self._source, self._publishing, self.hooks, self._needed,
             self._shared,
@@ -261,8 +260,7 @@ class Pipeline:
         self.status.capture = "WAL" if self._source.in_wal_mode else "pages"
         if self._sink is None:
             self._open_sink()
-        if not self.task.resume_only:
-            remember_schema(self.task.folder, self.task.schema)
+        self.task.remember()
         if not self._agreed:
             assert self._sink is not None
             self._repairs.read_by_rules(self._replica, self._sink)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from mirror.core.errors import RECOVER
 from mirror.core.words import RENAME, counted
 
 #: Tables that are named, of many.
@@ -37,6 +38,16 @@ class Cause:
     """Of several tables, with *each* in place of the table's own name."""
     next_step: str
     own_schema: bool
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether it is the file: it is no fault of Postgres."""
+        return self.next_step.startswith(RECOVER)
+
+    @property
+    def said(self) -> str:
+        """Which tables it is about, and what is wrong with them."""
+        return f"{'' if self.is_damage else 'Postgres refuses '}{self.named}: {self.reason}"
 
     def advice(self, options: str, own_schema: str) -> str:
         """What a person can do; empty: nothing is known.

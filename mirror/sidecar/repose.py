@@ -13,7 +13,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from loguru import logger
@@ -31,6 +31,7 @@ from mirror.sidecar.mailbox import Mailbox, Paused, Stopped
 from mirror.sidecar.publishing import Publishing
 from mirror.sidecar.requests import Requests
 from mirror.sidecar.seats import LONGEST_SECONDS, Seats
+from mirror.sidecar.server_outage import ServerOutage
 from mirror.sidecar.source_folder import SourceFolder
 from mirror.sidecar.status import SourceStatus
 
@@ -52,6 +53,7 @@ class Shared:
     keeper: Keeper
     crowded: Callable[[], bool] = lambda: False
     """Whether loops wait for a thread."""
+    server: ServerOutage = field(default_factory=ServerOutage)
 
 
 class Repose:

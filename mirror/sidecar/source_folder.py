@@ -15,6 +15,7 @@ from mirror.core.changes import Announcing
 from mirror.core.errors import MirrorError, StateError
 from mirror.core.locks import SourceLock
 from mirror.core.rules import NO_RULES, Rules
+from mirror.core.source_settings import remember_schema
 from mirror.core.state_errors import NO_DESCRIPTORS, OF_FILES, USE_STATE, state_error, step_for
 from mirror.core.status import ChangesReport
 
@@ -62,11 +63,23 @@ class SourceTask:
     """What a command for it needs besides its name, with a space in front."""
     called: str = ""
     """What the log calls it; empty: as its file."""
+    begun: Callable[[], None] | None = None
+    """Called each time that it has a session in Postgres, before a row is written there; may raise ``StateError``."""
 
     @property
     def name(self) -> str:
         """What the log calls it, which tells it from the other sources of the mirror."""
         return self.called or self.database.name
+
+    def remember(self) -> None:
+        """Note in the state directory where it is mirrored to, so that later commands know. Raises ``OSError``,
+        ``StateError``.
+        """
+        if self.resume_only:
+            return
+        remember_schema(self.folder, self.schema)
+        if self.begun is not None:
+            self.begun()
 
 
 def located(error: OSError, task: SourceTask) -> MirrorError:

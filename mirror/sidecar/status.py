@@ -20,9 +20,11 @@ from msgspec.structs import replace
 from mirror.core.errors import MirrorError, SealedError, SourceError
 from mirror.core.positions import Lsn, Position
 from mirror.core.rows import TableResult
+from mirror.core.saved_status import save_report
 from mirror.core.status import (
     EventsReport,
     GapReport,
+    HappenedReport,
     HookReport,
     KeptReport,
     OutageReport,
@@ -34,7 +36,6 @@ from mirror.core.status import (
     StatusReport,
     WideningReport,
     kept_text,
-    save_report,
 )
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Profile, Table
 from mirror.core.virtual import left_out
@@ -102,6 +103,8 @@ class SourceStatus:
     """Tables kept after their source dropped them, which views and grants of another one of that name still use."""
     escaped: list[str] = field(default_factory=list)
     """Columns (table.column) with text that Postgres cannot hold as it is: it is whole in ``_original``."""
+    not_json: list[str] = field(default_factory=list)
+    """Columns (``table.column``) declared JSON that have, or have had, values which are no JSON."""
     widened: list[str] = field(default_factory=list)
     """Columns (table.column) that are jsonb because of values that do not fit their type."""
     by_version: list[str] = field(default_factory=list)
@@ -144,6 +147,11 @@ class SourceStatus:
     """Since when columns are jsonb because of values that do not fit, and for which."""
     events: EventsReport = field(default_factory=EventsReport)
     """What has happened since the mirror started."""
+    ever: EventsReport = field(default_factory=EventsReport)
+    """What has happened since the source was mirrored first: as saved, and since then."""
+    ever_since: float | None = None
+    happened: list[HappenedReport] = field(default_factory=list)
+    """The last lines about changed tables and columns."""
     outage: OutageReport | None = None
     """The last time that it could not go on."""
     reverse: ReverseReport | None = None
@@ -156,6 +164,8 @@ class SourceStatus:
         self._feed, self.name = feed, called or Path(self.source).name
         self._kept: tuple[object, ...] = ()
         self._next_look = 0.0
+        self._followed_at: float | None = None
+        """When it had caught up for the first time, or after a pause."""
         self._described: Mapping[str, Table] | None = None
         self._refused: list[Refusal] = []
         self._schema: Schema | None = None
@@ -174,7 +184,9 @@ class SourceStatus:
 
     def is_at(self, position: Position) -> None:
         """Postgres has this position."""
-        if str(position.lsn) != self.applied and self.phase is Phase.FOLLOWING:
+        # What was committed during the first copy has waited for that.
+        could = self._followed_at is not None and position.committed_at >= self._followed_at
+        if str(position.lsn) != self.applied and self.phase is Phase.FOLLOWING and could:
             self.lags.add(time.time(), position.committed_at)
         self.applied, self.committed_at = str(position.lsn), position.committed_at
         if self.behind_since is not None:
@@ -197,6 +209,7 @@ class SourceStatus:
             # Of one without a declared type it is known only that it was another once.
             self.widened = sorted({*self.widened, *widened_columns(sink.mappings)})
             self.widenings = widenings(self.widened, sink.mappings)
+        self.not_json = [f"{table}.{column}" for table, column in sorted(sink.not_json)]
         self.leaves_out(replica.schema, profile, rules)
         self.lacks(sum(sink.rejects.values()), sink.refusals.values())
 
@@ -305,6 +318,7 @@ class SourceStatus:
         if why is None:
             if self.caught_up_at is None:
                 self.lags.clear()  # of what was committed before it could follow
+                self._followed_at = time.time()
             self.phase, self.caught_up_at = Phase.FOLLOWING, time.time()
             self.last_error = self.error = None
             self.lags.goes_on()
@@ -372,7 +386,7 @@ class SourceStatus:
         """Save the report for when the mirror does not run, if more than positions and counts has changed."""
         now = (
             self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals,
-            self.escaped, self.widened, self.read_differences, self.virtual, self.omitted, self.events,
+            self.escaped, self.not_json, self.widened, self.read_differences, self.virtual, self.omitted, self.ever,
             sum(gap.healed for gap in self.gaps), self.outage and replace(self.outage, tries=0),
             self.rules, self.kept, self.others_wrote, self.overwritten,
             self.reverse and replace(self.reverse, rows=0, applied_at=None),

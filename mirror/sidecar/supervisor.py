@@ -30,6 +30,7 @@ from mirror.sidecar.crew import Crew
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.repose import Shared
 from mirror.sidecar.seats import Seats
+from mirror.sidecar.server_outage import ServerOutage
 from mirror.sidecar.source_folder import FeedOfSource, SourceTask
 from mirror.sidecar.supervised import SupervisedSource
 
@@ -78,6 +79,10 @@ class SupervisorSettings:
     """Bytes of one source's spool; :data:`LEAST_SPOOL_LIMIT` or more."""
     changes: Callable[[Path], FeedOfSource] | None = None
     """Returns the change feed of a source; None: there are none."""
+    begun: Callable[[], None] | None = None
+    """As :attr:`SourceTask.begun`, for each source. Thread: any."""
+    embedded: bool = False
+    """The server is started again where it ends."""
     capture: str = CAPTURE_MODULE
     """The module that the capture process runs."""
 
@@ -96,7 +101,8 @@ class Supervisor:
             raise ConfigError("start the mirror", "spool_limit", least, next_step="give it more, or leave it out")
         self._capture = CaptureService(settings.capture)
         self._crew, self._keeper = Crew(), Keeper(settings.dsn)
-        self._shared = Shared(Seats(), self._keeper, lambda: self._crew.crowded)
+        server = ServerOutage(lambda: len(self._sources), embedded=settings.embedded)
+        self._shared = Shared(Seats(), self._keeper, lambda: self._crew.crowded, server)
         self._settings, self._faults = settings, faults
         self.schemas: dict[Path, str] = {}
         """The schema of each source that has begun."""
@@ -156,6 +162,7 @@ class Supervisor:
             link=settings.links.get(source),
             changes=settings.changes and settings.changes(source),
             options=settings.options,
+            begun=settings.begun,
             called=names_apart(map(str, [*map(resolve, settings.sources), *self.sources, source]))[str(source)],
         )
 

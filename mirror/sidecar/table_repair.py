@@ -129,14 +129,14 @@ class TableRepairs:
 
     def _retry(self, replica: Replica, sink: Sink, repair: Collection[str]) -> dict[str, str]:
         """Retry the refused tables and those with rejected rows now; or repair tables: make them equal again."""
-        tables = replica.schema.tables
+        tables, not_json = replica.schema.tables, {table for table, _ in sink.not_json}
         sink.others.require(
             "a repair" if repair else "a copy of a table",
             sink.mappings,
-            repair or {*sink.refusals, *sink.rejects, *sink.overrides},
+            repair or {*sink.refusals, *sink.rejects, *sink.overrides, *not_json},
         )
         if not repair:
-            self._try({*sink.refusals, *sink.rejects}, replica, sink)
+            self._try({*sink.refusals, *sink.rejects, *not_json}, replica, sink)
             for name in sorted(sink.overrides.keys() - sink.refusals.keys()):
                 self._narrow(tables[name], replica, sink)
         done = {}

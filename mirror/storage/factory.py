@@ -37,7 +37,8 @@ def get_storage_adapter(config: str | Path | None = None, agent: str | None = No
 
     ``config``: the path of mirror.json (or argent.json); None: in the usual places. ``agent``: whose data; None: of the
     only agent that there is. A changed configuration takes effect within a second. Raises ``ConfigError``,
-    ``SourceError`` or ``SinkError`` for what cannot be used now; where SQLite can answer, Postgres may be away.
+    ``StateError``, ``SourceError`` or ``SinkError`` for what cannot be used now; where SQLite can answer, Postgres may
+    be away.
     """
     shared, release = _take(config)
     try:

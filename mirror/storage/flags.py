@@ -26,7 +26,7 @@ from mirror.core.config.argent_json import FOLDER_VARIABLES, PATH_VARIABLES
 from mirror.core.config.looked_at import looked_at
 from mirror.core.config.lookup import absolute
 from mirror.core.config.settings import Settings, load_settings
-from mirror.core.errors import ConfigError
+from mirror.core.errors import ConfigError, StateError
 from mirror.storage import file_watch
 
 #: Seconds without a change before files are read, and how many it may take at most while they go on changing.
@@ -59,7 +59,7 @@ class _Reading:
     """Of all paths that count."""
     settings: Settings | None
     """None: they cannot be used."""
-    error: ConfigError | None
+    error: ConfigError | StateError | None
     steady: bool
     """Nothing has changed while they were read."""
 
@@ -67,9 +67,9 @@ class _Reading:
 class LiveSettings:
     """The settings of ``config``, or of the usual places: read now, and again whenever the files change.
 
-    ``environment``: the variables, as they are now; None: those of this process. Raises ``ConfigError`` if the files
-    cannot be used to begin with, or contradict themselves; later nothing is raised. In a child that this process forks
-    it goes on by itself. A context manager, which closes it.
+    ``environment``: the variables, as they are now; None: those of this process. Raises ``ConfigError`` or
+    ``StateError`` if the files cannot be used to begin with, or contradict themselves; later nothing is raised. In a
+    child that this process forks it goes on by itself. A context manager, which closes it.
     """
 
     current: Settings
@@ -208,7 +208,7 @@ class LiveSettings:
                 try:
                     settings = load_settings((), None, None, None, self._config, self._environment)
                     settings.agreed_storage()
-                except ConfigError as found:
+                except (ConfigError, StateError) as found:
                     settings, error = None, found
             after = _stamps(paths)
             if after == before:

@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from mirror.core.errors import recover
 from mirror.sidecar.doctor import examine
 from tests.support.mirrors import MirrorProcess
 from tests.support.quick import quick
@@ -119,7 +120,8 @@ def test_a_damaged_page_at_the_first_copy(
     mirror.wait_applied()
     [refusal] = mirror.status_when(lambda status: status["phase"] == "following")["refusals"]
     assert refusal["table"] == table
-    assert "damaged in SQLite" in refusal["reason"] and ".recover" in refusal["next_step"]
+    assert "the file is damaged there (page " in refusal["reason"]
+    assert refusal["next_step"] == damaged.next_step == recover(database)
     assert count(dsn, table) == ROWS - lost
     assert count(dsn, "monitor") == 300
     assert count(dsn, "keyed" if table == "heartbeat" else "heartbeat") == ROWS

@@ -45,7 +45,8 @@ ROWS = (
     "INSERT INTO product VALUES ('0123456789abcdef0123456789abcdef', 'a', 1.5, '2026-01-02 03:04:05.678901',"
     " '{\"a\": [1, 2.50]}', 'book', 2, 1, NULL), ('1123456789abcdef0123456789abcdef', 'b', 12, '2026-01-02 03:04:05',"
     " '[]', 'it''s', 77, 0, NULL)",
-    "INSERT INTO visit VALUES ('2026-01-02 00:00:00', 'x'), ('2026-01-02 00:00:00', 'x'), ('2026-01-03 00:00:00', NULL)",
+    "INSERT INTO visit VALUES ('2026-01-02 00:00:00', 'x'), ('2026-01-02 00:00:00', 'x'),"
+    " ('2026-01-03 00:00:00', NULL)",
 )
 
 
@@ -162,7 +163,8 @@ def test_rows_that_break_a_constraint_are_rejects(
     """In a first copy, into tables with and without rows, in a batch and in a large one; they heal by themselves."""
     writer.run(*IN_SQLITE, *ROWS)
     writer.run(
-        "INSERT INTO product SELECT 'f' || substr(id, 1, 31), 'neg', -1, made, tags, kind, category_id, sold, worth FROM product"
+        "INSERT INTO product SELECT 'f' || substr(id, 1, 31), 'neg', -1, made, tags, kind, category_id, sold, worth"
+        " FROM product"
     )
     adopt(cli, database)
     mirror.start()
@@ -176,8 +178,8 @@ def test_rows_that_break_a_constraint_are_rejects(
     assert mirror.status()["rejects"] == 0 and app.execute("SELECT count(*) FROM product").fetchone() == (4,)
     many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)"
     writer.run(
-        f"INSERT INTO product {many} SELECT printf('%032x', i), 'n', i % 100 - 1, '2026-01-02 03:04:05', '{{}}', 'book', 1, 0,"
-        " NULL FROM n"
+        f"INSERT INTO product {many} SELECT printf('%032x', i), 'n', i % 100 - 1, '2026-01-02 03:04:05', '{{}}',"
+        " 'book', 1, 0, NULL FROM n"
     )
     mirror.check()
     assert mirror.status()["rejects"] == 30

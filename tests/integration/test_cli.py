@@ -599,7 +599,7 @@ def test_progress_on_a_terminal(cli: CommandLine, source: Path, writer: Writer) 
     code, written = on_a_terminal(cli, "up", source, "--once")
     assert code == 0
     assert "\x1b[" in written
-    assert re.search(r"✓ t  299,904 rows  \d+\.\d s", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written))
+    assert re.search(r"✓ t  299,904 rows  [\d.]+ (ms|s)\b", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written))
 
 
 def test_neither_escape_codes_nor_bars_elsewhere(cli: CommandLine, source: Path) -> None:
@@ -647,3 +647,18 @@ def test_rejects_are_listed_and_tried_again(cli: CommandLine, writer: Writer, da
     assert cli.run("rejects", "retry", database).code == 0
     assert sql(dsn, "SELECT v FROM t") == [("repaired",)]
     assert "no rejects" in cli.run("rejects", "list", database).out
+    writer.run("UPDATE t SET id = 'one'")
+    assert cli.run("up", database, "--once").code == 0
+    writer.run("UPDATE t SET id = 1")
+    narrow = cli.run("rejects", "retry", database)
+    assert (narrow.code, narrow.out) == (0, "source.db: t.id has its own type again, every row is there\n")
+
+
+def test_a_rejected_row_with_a_long_key_is_found(cli: CommandLine, writer: Writer, database: Path) -> None:
+    writer.run("CREATE TABLE t(k TEXT PRIMARY KEY, v) WITHOUT ROWID")
+    for at in range(3):
+        writer.run(("INSERT INTO t VALUES (?, ?)", ("x" * 4000 + str(at) + "x" * 3999, at)))
+    assert cli.run("up", database, "--once").code == 0
+    found = json.loads(cli.run("rejects", "list", database, "--json").out)["rejects"]
+    assert len(found) == 3 and all(len(each["find"]) < 300 for each in found)
+    assert [writer.run(each["find"].replace("*", "v")) for each in found] == [[[each["row"]["v"]]] for each in found]

@@ -93,6 +93,8 @@ def test_it_is_a_step(world: World) -> None:
     steps = world.cli.run("cutover", "advance", "--dry-run", "--wait").out.splitlines()
     assert [step.strip() for step in steps].index(WAIT) == 2
     assert WAIT not in world.cli.run("cutover", "advance", "--dry-run").out
+    (told,) = json.loads(world.cli.run("cutover", "advance", "--dry-run", "--wait", "--json").out)["sources"]
+    assert [step["step"] for step in told["steps"]] == [step[2:] for step in steps]
 
 
 def test_there_in_two_steps(world: World) -> None:

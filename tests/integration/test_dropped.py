@@ -110,10 +110,10 @@ def test_what_others_use_is_kept(running: MirrorProcess, writer: Writer, dsn: st
     (found,) = json.loads(cli.run("dropped", "list", *state, "--json").out)["dropped"]
     assert found["name"] == kept and found["successor"] == "t" and found["depending"] == ["view public.names"]
     for names in ((), (kept,)):
-        done = cli.run("dropped", "purge", *names, *state)
+        done = cli.run("dropped", "purge", "--yes", *names, *state)
         assert done.code == 1 and f"{kept} stays: view public.names" in done.out
     rows(dsn, "CREATE OR REPLACE VIEW names AS SELECT 'none'::text AS a")
-    assert cli.run("dropped", "purge", *state).code == 0
+    assert cli.run("dropped", "purge", "--yes", *state).code == 0
     assert tables(dsn) == ["t"] and rows(dsn, "SELECT a FROM names") == [("none",)]
 
 
@@ -128,8 +128,8 @@ def test_grants_keep_it_unless_it_is_named(running: MirrorProcess, writer: Write
         (kept,) = [name for name in tables(dsn) if name != "t"]
         state = ("--state-dir", running.state_dir)
         assert f"grant of SELECT to {role}" in cli.run("dropped", "list", *state).out
-        assert cli.run("dropped", "purge", *state).code == 1 and kept in tables(dsn)
-        assert cli.run("dropped", "purge", kept, *state).code == 0 and tables(dsn) == ["t"]
+        assert cli.run("dropped", "purge", "--yes", *state).code == 1 and kept in tables(dsn)
+        assert cli.run("dropped", "purge", "--yes", kept, *state).code == 0 and tables(dsn) == ["t"]
     finally:
         rows(dsn, f"DROP OWNED BY {role}")
         rows(dsn, f"DROP ROLE {role}")
@@ -157,10 +157,66 @@ def test_list_and_purge(running: MirrorProcess, writer: Writer, dsn: str, cli: C
     dry = cli.run("dropped", "purge", "--dry-run", *state)
     assert dry.code == 0 and f"public.{first} would go: 2 rows" in dry.out and first in tables(dsn)
     assert "there is none of this name" in cli.run("dropped", "purge", "v", *state).error
-    assert cli.run("dropped", "purge", f"public.{first}", *state).code == 0
+    assert "there is nobody to ask" in cli.run("dropped", "purge", *state).error
+    assert "there is nobody to ask" in cli.run("dropped", "purge", "--json", *state).error
+    assert cli.run("dropped", "purge", "--yes", f"public.{first}", *state).code == 0
     assert first not in tables(dsn) and second in tables(dsn)
-    assert cli.run("dropped", "purge", *state).code == 0
+    assert cli.run("dropped", "purge", "--yes", *state).code == 0
     assert tables(dsn) == ["mine__dropped_1_1", "v"], "what is not the mirror's stays"
+
+
+def test_columns_are_kept_listed_and_purged(running: MirrorProcess, writer: Writer, dsn: str, cli: CommandLine) -> None:
+    """With their values, in their table; an index or a view of others keeps one. Following goes on beside it."""
+    state = ("--state-dir", running.state_dir)
+    writer.run("ALTER TABLE t DROP COLUMN n", "CREATE TABLE u(id INTEGER PRIMARY KEY, n TEXT)")
+    writer.run("INSERT INTO t VALUES (3, 'z')", "ALTER TABLE u DROP COLUMN n")
+    running.check()
+    first = json.loads(cli.run("dropped", "list", *state, "--json").out)["dropped"][0]
+    assert (first["name"], first["source_column"], first["rows"]) == ("t", "n", 2) and first["bytes"] == 16
+    assert first["why"] == "the source dropped the column n of t"
+    assert first["source"] == str(running.sources[0]) and first["since"]
+    kept = first["column"]
+    assert f"public.t.{kept}: 2 values, 16 bytes, since" in cli.run("dropped", "list", *state).out
+    rows(dsn, f"CREATE VIEW numbers AS SELECT {kept} FROM t")
+    rows(dsn, f"CREATE INDEX mine ON t({kept})")
+    done = cli.run("dropped", "purge", f"t.{kept}", *state)
+    assert done.code == 1 and f"public.t.{kept} stays: index public.mine, view public.numbers" in done.out
+    rows(dsn, "DROP VIEW numbers")
+    rows(dsn, "DROP INDEX mine")
+    dry = cli.run("dropped", "purge", "--dry-run", *state)
+    assert dry.code == 0 and f"public.t.{kept} would go: 2 values" in dry.out and " 16 bytes" in dry.out
+    assert "there is none of this name" in cli.run("dropped", "purge", "t", *state).error
+    assert cli.run("dropped", "purge", f"t.{kept}", *state).code == 0
+    assert cli.run("dropped", "purge", *state).code == 0
+    assert rows(dsn, "SELECT * FROM t ORDER BY id") == [(1, "x"), (2, "y"), (3, "z")]
+    writer.run("INSERT INTO t VALUES (4, 'later')", "UPDATE t SET a = 'w' WHERE id = 1")
+    running.check()
+
+
+def test_the_list_says_what_a_kept_table_has(
+    running: MirrorProcess, writer: Writer, dsn: str, cli: CommandLine
+) -> None:
+    """Rows, columns or users: which of them, not all three."""
+
+    def why(kept: set[str]) -> tuple[str, set[str]]:
+        found = json.loads(cli.run("dropped", "list", "--state-dir", running.state_dir, "--json").out)["dropped"]
+        (new,) = [each for each in found if each["name"] not in kept]
+        return new["why"].removeprefix("the source made t anew, and it has "), {each["name"] for each in found}
+
+    made, filled, *rest = made_anew("n TEXT, id INTEGER PRIMARY KEY, a TEXT", "n, id, a")
+    writer.transaction(made, f"{filled} LIMIT 1", *rest)
+    running.check()
+    told, kept = why(set())
+    assert told == "rows that the new one has not"
+    writer.transaction(*made_anew("a TEXT, id TEXT PRIMARY KEY", "a, id"))
+    running.check()
+    told, kept = why(kept)
+    assert told == "the column n that the new one has not"
+    rows(dsn, "CREATE VIEW names AS SELECT a FROM t")
+    writer.transaction(*made_anew("id TEXT PRIMARY KEY, a TEXT", "id, a"))
+    running.check()
+    told, kept = why(kept)
+    assert told == "users that the new one has not"
 
 
 def test_one_in_which_others_have_written_is_kept(running: MirrorProcess, writer: Writer, dsn: str) -> None:
@@ -204,10 +260,10 @@ def test_a_table_of_somebody_in_the_place_of_the_mirrors(
     (kept,) = (name for name in tables(dsn) if name.startswith("t__dropped_"))
     assert f"public.t is not known to be the mirror's own, and is {kept} from now on" in log.read_text()
     assert "not known to be the mirror's own" in cli.run("dropped", "list").out
-    purged = cli.run("dropped", "purge")
+    purged = cli.run("dropped", "purge", "--yes")
     assert purged.code == 1 and rows(dsn, f"SELECT precious FROM {kept}") == [("mine",)], purged
     assert cli.run("parity", database).code == 0
     rows(dsn, "DROP TABLE t_old")
     assert cli.run("remove", database, "--drop-tables", "--yes").code == 0
     assert tables(dsn) == [kept]
-    assert cli.run("dropped", "purge", kept).code == 0 and tables(dsn) == []
+    assert cli.run("dropped", "purge", "--yes", kept).code == 0 and tables(dsn) == []

@@ -109,6 +109,16 @@ def test_no_table_yet(cli: CommandLine, folder: Path) -> None:
         assert "no table yet" not in cli.run("status", source).out
 
 
+@pytest.mark.few(1)
+def test_a_name_that_is_misspelt(cli: CommandLine, folder: Path) -> None:
+    """It is waited for, as any file that its program has yet to make; but a file of nearly that name is named."""
+    for name in ("shop.db", "shop.db-wal", "shq.txt"):
+        (folder / name).touch()
+    with up(cli, folder / "shp.db", folder / "log") as process:
+        waits(cli, folder / "shp.db", f"{NOT_THERE}; did you mean shop.db?", process)
+        until(lambda: (folder / "log").read_text().count("did you mean shop.db?") == 1)
+
+
 def test_once_does_not_wait(cli: CommandLine, folder: Path) -> None:
     assert "no such file" in cli.run("up", folder / "none.db", "--once").error
     assert "it is a directory" in cli.run("up", folder).error

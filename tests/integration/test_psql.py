@@ -33,6 +33,9 @@ def test_the_schema_of_the_source(cli: CommandLine, source: Path, folder: Path) 
         shown = cli.run("psql", source, "--", "-At", "-c", "SELECT v FROM t", "-c", "SELECT current_schema()")
         assert (shown.code, shown.out) == (0, f"a\n{name}\n"), shown
     assert cli.run("psql", "--", "-Atc", "SELECT v FROM t").out == "a\n", "the only source"
+    assert cli.run("psql", source, "-Atc", "SELECT v FROM t").out == "a\n", "without --"
+    assert cli.run("psql", "--schema", name, "-A", "-t", "--command", "SELECT current_schema()").out == f"{name}\n"
+    assert "'--schema'?) -- `mirror psql --help`" in cli.run("psql", source, "--shema", name).err
     assert cli.run("psql", "--schema", "public", "--", "-Atc", "SELECT current_schema()").out == "public\n"
     failed = cli.run("psql", source, "--", "-v", "ON_ERROR_STOP=1", "-c", "SELECT 1/0", "-c", "SELECT 2")
     assert failed.code == 1 and "division by zero" in failed.err

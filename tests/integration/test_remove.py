@@ -88,12 +88,12 @@ def test_with_its_tables(cli: CommandLine, shop: Path, dsn: str, folder: Path) -
         assert "1 row that others wrote" in dry.out
         assert tables(dsn) == sorted([kept, "mine", "o", "t", "u"])
         assert cli.run("wait", shop, "--timeout", LIMIT).code == 0, "it runs on"
-        done = json.loads(cli.run("remove", shop, "--drop-tables", "--json").out)["sources"]
+        done = json.loads(cli.run("remove", shop, "--drop-tables", "--json", "--yes").out)["sources"]
         assert [each["name"] for each in done[0]["tables"]] == [f"public.{name}" for name in (kept, "t", "u")]
         assert tables(dsn) == ["mine", "o"] and not cli.source_folder(shop).exists()
         assert records(dsn)["sources"] == 1
         assert cli.run("parity", other).code == 0, "the mirror goes on with the other"
-        assert cli.run("remove", shop, "--drop-tables").code == 2
+        assert cli.run("remove", shop, "--drop-tables", "--yes").code == 2
         assert cli.run("add", shop).code == 0, "and begins with it anew"
         assert cli.run("wait", shop, "--timeout", LIMIT).code == 0
         assert cli.run("parity", shop, other).code == 0
@@ -104,12 +104,12 @@ def test_what_others_made_stays(cli: CommandLine, shop: Path, dsn: str) -> None:
     assert cli.run("up", shop, "--once").code == 0
     rows(dsn, "CREATE VIEW v AS SELECT * FROM t")
     rows(dsn, "CREATE TABLE notes(t bigint REFERENCES t)")
-    refused = cli.run("remove", shop, "--drop-tables")
+    refused = cli.run("remove", shop, "--drop-tables", "--yes")
     assert refused.code == 2 and "view public.v" in refused.out and "foreign key notes_t_fkey" in refused.err, refused
     assert tables(dsn) == ["gone", "notes", "t", "u"] and known_sources(cli.state_dir) == [resolve(shop)]
     rows(dsn, "DROP VIEW v")
     rows(dsn, "DROP TABLE notes")
-    last = cli.run("remove", shop, "--drop-tables")
+    last = cli.run("remove", shop, "--drop-tables", "--yes")
     assert last.code == 0 and "it was the last source" in last.out and "DROP SCHEMA mirror CASCADE" in last.out
     assert tables(dsn) == [] and not any(records(dsn).values())
 
@@ -126,11 +126,11 @@ def test_killed_in_between(cli: CommandLine, shop: Path, dsn: str, folder: Path,
         (here / "source").unlink()
     elif step == "postgres":
         saved = {file.relative_to(here): file.read_bytes() for file in here.rglob("*") if file.is_file()}
-        assert cli.run("remove", shop, *flags, "--drop-tables").code == 0
+        assert cli.run("remove", shop, *flags, "--drop-tables", "--yes").code == 0
         for name, content in saved.items():
             (here / name).parent.mkdir(parents=True, exist_ok=True)
             (here / name).write_bytes(content)
-    assert cli.run("remove", shop, *flags, "--drop-tables").code == 0
+    assert cli.run("remove", shop, *flags, "--drop-tables", "--yes").code == 0
     assert not here.exists() and tables(dsn) == [] and not any(records(dsn).values())
     assert json.loads(config.read_text())["sources"] == []
 
@@ -146,12 +146,12 @@ def test_agents_that_share_tables(cli: CommandLine, dsn: str, folder: Path) -> N
     for path, agent in zip(paths, ("ada", "bob"), strict=True):
         assert cli.run("up", path, "--agent", agent, "--once").code == 0
     assert rows(dsn, "SELECT agent_id FROM memory_items ORDER BY 1") == [("ada",), ("bob",)]
-    done = cli.run("remove", paths[0], "--drop-tables")
+    done = cli.run("remove", paths[0], "--drop-tables", "--yes")
     assert done.code == 0 and "the rows of ada go" in done.out and "last source" not in done.out, done
     assert rows(dsn, "SELECT agent_id, summary FROM memory_items") == [("bob", "of b.db")]
     assert rows(dsn, "SELECT agent_id FROM own") == [("bob",)]
     assert cli.run("parity", paths[1]).code == 0
-    done = cli.run("remove", paths[1], "--drop-tables")
+    done = cli.run("remove", paths[1], "--drop-tables", "--yes")
     assert "empty tables of the memory store" in done.out and "DROP ROLE argent_app" in done.out
     assert rows(dsn, "SELECT count(*) FROM memory_items") == [(0,)] and "own" not in tables(dsn)
 
@@ -159,6 +159,10 @@ def test_agents_that_share_tables(cli: CommandLine, dsn: str, folder: Path) -> N
 def test_asked_on_a_terminal(cli: CommandLine, shop: Path, dsn: str) -> None:
     """No is 1, and changes nothing; ``--yes`` does not ask."""
     assert cli.run("up", shop, "--once").code == 0
+    for more in ((), ("--json",)):
+        error = cli.run("remove", shop, "--drop-tables", *more).error
+        assert "there is nobody to ask -- `mirror remove " in error and "--dry-run` says what would go" in error
+    assert tables(dsn) != []
     for given, code in ((b"n\n", 1), (b"y\n", 0)):
         terminal, end = pty.openpty()
         process = cli.start("remove", shop, "--drop-tables", stdin=end, stdout=subprocess.PIPE)
@@ -175,7 +179,7 @@ def test_asked_on_a_terminal(cli: CommandLine, shop: Path, dsn: str) -> None:
 def test_one_that_another_mirror_holds(cli: CommandLine, shop: Path, dsn: str, folder: Path) -> None:
     """With another state directory, on another machine say: it has to end first."""
     with cli.up(shop):
-        refused = cli.run("remove", shop, "--drop-tables", "--state-dir", folder / "other")
+        refused = cli.run("remove", shop, "--drop-tables", "--yes", "--state-dir", folder / "other")
         assert "another mirror holds it" in refused.err.splitlines()[-1] and refused.code == 2
         assert cli.run("parity", shop).code == 0
 

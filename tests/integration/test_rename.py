@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import pytest
 from mirror.core.folders import known_sources, resolve, source_folder
 from mirror.postgres.removal import rename
 from mirror.postgres.sessions import connect
-from tests.support.commands import CommandLine, stop
+from tests.support.commands import CommandLine
+from tests.support.pasted import commands_in
 from tests.support.source import Writer
 from tests.support.waiting import LIMIT
 
@@ -132,34 +135,135 @@ def test_a_mirror_was_started_with_the_new_name(cli: CommandLine, old: Path, new
 
 
 def test_refused(cli: CommandLine, old: Path, new: Path, folder: Path) -> None:
-    """While a mirror runs; while the old file is there; for another database; for one that is mirrored already."""
-    process = cli.start("up", old)
-    assert cli.run("wait", old, "--timeout", LIMIT).code == 0
-    assert (
-        "a mirror of it runs" in (told := cli.run("rename", old, new.with_name("none.db")).error) or "no such" in told
-    )
+    """While the old file is there; for another database; for one that is mirrored already."""
+    assert cli.run("up", old, "--once").code == 0
+    assert "no such file" in cli.run("rename", old, new.with_name("none.db")).error
     other = make(new, 300)
-    assert f"`mirror down {resolve(old)}" in cli.run("rename", old, other).error
-    assert stop(process) == 0
     assert "it is still there" in cli.run("rename", old, other).error
     assert "it needs the old name and the new one" in cli.run("rename", old).error
     assert "it is the same file" in cli.run("rename", old, old).error
     assert "was never mirrored" in cli.run("rename", folder / "none.db", other).error
     away = old.rename(old.with_name("away.db"))
-    assert "nearly all of its pages differ" in cli.run("rename", old, other).error
-    with Writer(folder / "u.db") as writer:
-        writer.run("CREATE TABLE u(id)")
-    assert "it has none of the tables t" in cli.run("rename", old, folder / "u.db").error
+    told = cli.run("rename", old, other).error
+    assert "not the database that was mirrored: of " in told and " rows of t that were looked for it has 0" in told
+    assert f"`mirror rename {resolve(old)} {resolve(other)} --anyway`" in told
     text = folder / "text.db"
     text.write_text("no database at all, but more than a hundred bytes of it" * 3)
-    assert "another database" in cli.run("rename", old, text).error
+    assert "no SQLite database" in cli.run("rename", old, text).error
     assert cli.run("up", away, "--once", "--schema", "another").code == 0
     refused = cli.run("rename", old, away).error
     assert "is mirrored already" in refused and f"mirror remove {resolve(away)}" in refused
     assert {resolve(old), resolve(away)} == set(known_sources(cli.state_dir)), "nothing was changed"
-    assert cli.run("remove", away, "--drop-tables", "--schema", "another").code == 0
+    assert cli.run("remove", away, "--drop-tables", "--yes", "--schema", "another").code == 0
     assert cli.run("rename", old, away).code == 0
     assert cli.run("up", away, "--once").code == 0 and cli.run("parity", away).code == 0
+
+
+def test_a_small_foreign_file(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """With a table of the same name: nothing is lost for it. Who says that it is the one is believed."""
+    old, new = make(folder / "old.db", 3), make(folder / "new.db", 1)
+    assert cli.run("up", old, "--once").code == 0
+    gone = old.rename(folder / "gone.db")
+    refused = cli.run("rename", old, new)
+    assert "of 3 rows of t that were looked for it has 0" in refused.error
+    assert rows(dsn, "SELECT path FROM mirror.sources") == [(str(resolve(old)),)]
+    with Writer(gone) as writer:
+        writer.run("UPDATE t SET v = 'all of it is new'")
+    (step,) = commands_in(cli.run("rename", old, gone).err)
+    assert cli.run(*shlex.split(step)[1:]).code == 0
+    goes_on(cli, gone, dsn)
+
+
+def test_without_a_copy(cli: CommandLine, old: Path, new: Path, dsn: str) -> None:
+    """The state directory was lost: nobody can tell which file it was."""
+    assert cli.run("up", old, "--once").code == 0
+    shutil.rmtree(cli.source_folder(old))
+    os.rename(old, new)
+    (step,) = commands_in(cli.run("rename", old, new).err)
+    assert cli.run(*shlex.split(step)[1:]).code == 0
+    assert cli.run("up", new, "--once").code == 0 and cli.run("parity", new).code == 0
+    assert rows(dsn, "SELECT path FROM mirror.sources") == [(str(resolve(new)),)]
+
+
+@pytest.fixture
+def other(folder: Path) -> Path:
+    """Another source of the same mirror."""
+    path = folder / "other.db"
+    with Writer(path) as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE o(id INTEGER PRIMARY KEY)")
+    return path
+
+
+def test_beside_others(cli: CommandLine, old: Path, new: Path, other: Path, dsn: str) -> None:
+    """The mirror goes on with it, in the same schema and without a new copy, and with the others all the time; so it
+    does with the old one where the new one is refused.
+    """
+    with cli.up(other, wait=False) as process:
+        assert cli.run("wait", other, "--timeout", LIMIT).code == 0
+        assert cli.run("add", old, "--schema", "shop").code == 0
+        assert cli.run("wait", old, "--timeout", LIMIT).code == 0
+        before = rows(dsn, "SELECT source_id, lineage, schema_name FROM mirror.sources ORDER BY 1")
+        os.rename(old, new)
+        foreign = make(new.with_name("foreign.db"), 300)
+        assert "not the database that was mirrored" in cli.run("rename", old, foreign).error
+        known = [each["source"] for each in json.loads(cli.run("status", "--json").out)["sources"]]
+        assert known == sorted([str(resolve(old)), str(resolve(other))]), "as before"
+        done = cli.run("rename", old, new)
+        assert done.code == 0 and "the mirror that runs goes on with it" in done.out, done
+        insert(new, "after the move")
+        assert cli.run("wait", new, "--timeout", LIMIT).code == 0 and process.poll() is None
+        reports = {each["source"]: each for each in json.loads(cli.run("status", "--json").out)["sources"]}
+        assert set(reports) == {str(resolve(new)), str(resolve(other))}
+        report = reports[str(resolve(new))]
+        assert report["resyncs"] == [] and report["schema"] == "shop" and not report["refusals"], report
+        assert cli.run("parity").code == 0
+    assert rows(dsn, "SELECT source_id, lineage, schema_name FROM mirror.sources ORDER BY 1") == before
+    assert rows(dsn, "SELECT count(*) FROM shop.t WHERE v = 'after the move'") == [(1,)]
+
+
+def test_beside_others_in_a_list(cli: CommandLine, old: Path, new: Path, other: Path, folder: Path) -> None:
+    """The mirror follows the list in mirror.json as well: it has the source once, by its new name."""
+    config = folder / "mirror.json"
+    config.write_text('{"sources": ["other.db", {"path": "old.db", "schema": "shop"}]}')
+    flags = ("--config", str(config), "--state-dir", str(cli.state_dir))
+    with cli.up(*flags, wait=False) as process:
+        assert cli.run("wait", old, other, "--timeout", LIMIT, *flags).code == 0
+        os.rename(old, new)
+        done = cli.run("rename", old, new, *flags)
+        assert done.code == 0 and "goes on with it" in done.out, done
+        insert(new, "later")
+        assert cli.run("wait", new, "--timeout", LIMIT, *flags).code == 0 and process.poll() is None
+        assert cli.run("parity", *flags).code == 0
+        assert {resolve(new), resolve(other)} == set(known_sources(cli.state_dir))
+    assert json.loads(config.read_text())["sources"] == ["other.db", {"path": str(resolve(new)), "schema": "shop"}]
+
+
+def test_the_only_one_of_a_mirror_that_runs(cli: CommandLine, old: Path, new: Path, dsn: str) -> None:
+    """It would end: the steps that are printed, in order, go on with it."""
+    with cli.up(old) as process:
+        os.rename(old, new)
+        refused = cli.run("rename", old, new)
+        assert "a mirror of it runs" in refused.error
+        (step,) = commands_in(refused.err)
+        assert step.startswith("mirror down ") and cli.run(*shlex.split(step)[1:]).code == 0
+        process.wait(LIMIT)
+    done = cli.run("rename", old, new)
+    assert done.code == 0 and f"`mirror up {resolve(new)}" in done.out, done
+    goes_on(cli, new, dsn)
+
+
+def test_the_new_name_is_mirrored_already(cli: CommandLine, old: Path, new: Path, other: Path, dsn: str) -> None:
+    """Somebody has added it: the steps that are printed, in order, go on with it."""
+    with cli.up(old, other):
+        os.rename(old, new)
+        assert cli.run("add", new).code == 0
+        (step,) = commands_in(cli.run("rename", old, new).err)
+        assert step.startswith("mirror remove ") and cli.run(*shlex.split(step)[1:]).code == 0
+        assert cli.run("rename", old, new).code == 0
+        insert(new, "later")
+        assert cli.run("wait", new, "--timeout", LIMIT).code == 0
+        assert cli.run("parity").code == 0
+    assert rows(dsn, "SELECT count(*) FROM t") == [(301,)]
 
 
 def test_one_that_was_removed_from_a_mirror_that_runs(cli: CommandLine, old: Path, new: Path, dsn: str) -> None:

@@ -8,6 +8,8 @@ import pty
 import re
 import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,7 @@ def test_a_postgres_that_is_not_there(cli: CommandLine, source: Path) -> None:
         assert done.code == 1
         (line,) = done.out.splitlines()
         assert line.startswith(f"{source.name}: postgres: connect to Postgres"), "one line for one cause"
+        assert line.count(" -- ") <= 1, line
     report = report_of(cli, source)
     assert report["phase"] == "stopped" and not [step for step in report["next_steps"] if "parity" in step]
 
@@ -192,3 +195,26 @@ def test_it_is_watched_on_a_terminal(cli: CommandLine, source: Path) -> None:
     assert process.wait(LIMIT) == 0
     left = written.rpartition(b"\x1b[?1049l")[2].decode()
     assert "Traceback" not in left and f"{source.name}: stopped" in left
+
+
+def test_it_says_that_it_starts_before_it_has_loaded_anything(cli: CommandLine, source: Path) -> None:
+    """That takes a second or more, in which nothing else of it is there. What it leaves is nothing."""
+    # It stops as soon as it would load the command.
+    program = (
+        "import os, sys, threading, mirror.cli.main as main\n"
+        "def load(name):\n    print('loads', name, flush=True)\n    sys.stdin.read()\n    raise SystemExit(7)\n"
+        "main.import_module = load\n"
+        "main.main()\n"
+    )
+    arguments = ["up", str(source), "--state-dir", str(cli.state_dir), "--schema", "own"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None and process.stdout is not None
+    assert process.stdout.readline() == "loads mirror.cli.up\n"
+    assert re.search(r"^source\.db +starting +- +- ", cli.run("status").out, re.MULTILINE)
+    assert cli.run("status", "--check").code == 1
+    process.stdin.close()
+    assert process.wait(60) == 7
+    process.stdout.close()
+    assert cli.run("status").code == 2 and not cli.state_dir.exists()

@@ -77,13 +77,16 @@ def test_rows_that_postgres_cannot_hold(mirror: MirrorProcess, writer: Writer, l
     writer.run("CREATE TABLE t(k TEXT PRIMARY KEY, v INTEGER)", "INSERT INTO t VALUES ('good', 1)")
     begin(mirror, log)
     writer.transaction(filling(f"{_BAD}, i").format(1, 3000))
-    line = log.one("WARNING", "3,000 rows rejected, as Postgres cannot hold them: t: the first one: k: ")
+    line = log.one(
+        "WARNING",
+        "3,000 rows rejected, as Postgres cannot hold them: t: the first one: key CAST(x'62ff31' AS TEXT): k: ",
+    )
     assert line.endswith(f"`mirror rejects list {mirror.sources[0]}`") and "is there no more" not in line
     mirror.wait_applied()
     writer.run("UPDATE t SET v = 0 WHERE v = 7")
     mirror.wait_applied()
     writer.run("UPDATE t SET k = CAST(x'ff' AS TEXT) WHERE k = 'good'")
-    line = log.one("WARNING", "1 row rejected, as Postgres cannot hold it: t: k: ")
+    line = log.one("WARNING", "1 row rejected, as Postgres cannot hold it: t, key CAST(x'ff' AS TEXT): k: ")
     assert "; it was in Postgres until now, and is there no more; " in line
     mirror.wait_applied()
     writer.transaction("UPDATE t SET k = 'row' || v WHERE v IN (8, 9)", "DELETE FROM t WHERE v = 10")
@@ -101,7 +104,9 @@ def test_a_few_of_many_tables(mirror: MirrorProcess, writer: Writer, log: Log) -
     writer.run(*(f"CREATE TABLE {name}(k TEXT PRIMARY KEY) WITHOUT ROWID" for name in "abc"))
     begin(mirror, log)
     writer.transaction(*(f"INSERT INTO {name} VALUES (CAST(x'ff' AS TEXT))" for name in "ab"))
-    log.one("WARNING", "2 rows rejected, as Postgres cannot hold them: a, b: the first one: a: k: ")
+    log.one(
+        "WARNING", "2 rows rejected, as Postgres cannot hold them: a, b: the first one: a, key CAST(x'ff' AS TEXT): k: "
+    )
 
 
 def test_a_column_that_becomes_jsonb_and_is_narrow_again(mirror: MirrorProcess, writer: Writer, log: Log) -> None:
@@ -176,6 +181,40 @@ def test_the_first_text_that_is_escaped(mirror: MirrorProcess, writer: Writer, l
     assert log.all()[-1][1] == line and events(mirror) == {"columns_escaped": 1}
 
 
+@pytest.mark.parametrize("text", ["hello", '["\\u0000"]'])
+def test_the_first_text_that_is_no_json(
+    mirror: MirrorProcess, writer: Writer, log: Log, database: Path, text: str
+) -> None:
+    """It is a JSON string in Postgres, where queries for its members find nothing; also one of the first copy."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v JSON, w JSON)", ("INSERT INTO t VALUES (1, '{}', ?)", (text,)))
+    mirror.start()
+    mirror.status_when(lambda status: status["phase"] == "following")
+    said = "1 column declared JSON with values that are no JSON: "
+    assert [line[1].startswith(f"{said}t.w; in") for line in log.new(said) if said in line[1]] == [True]
+    assert mirror.status()["not_json"] == ["t.w"]
+    writer.run(("INSERT INTO t VALUES (2, ?, ?)", (text, text)))
+    log.one("WARNING", f"{said}t.v; in Postgres a text of them is a JSON string, of which `->` and `->>` give NULL")
+    writer.run(("INSERT INTO t VALUES (3, ?, ?)", (text, text)), "ALTER TABLE t RENAME COLUMN v TO x")
+    mirror.check()
+    assert [name for name, _ in log.new("renamed")] == ["INFO"], "that is all"
+    assert events(mirror) == {"columns_not_json": 2, "columns_renamed": 1}
+    cli = CommandLine(mirror.state_dir, mirror.dsn)
+    shown = cli.run("status", database, "--state-dir", mirror.state_dir).out
+    assert "no JSON in 2 columns declared JSON: t.w, t.x" in " ".join(shown.split()), shown
+    plan = cli.run("cutover", "plan", database, "--state-dir", mirror.state_dir, "--postgres", mirror.dsn)
+    assert "2 columns with values that are no JSON" in " ".join(plan.out.split()), plan.out
+    mirror.kill()
+    mirror.start()
+    mirror.wait_applied()
+    assert mirror.status()["not_json"] == ["t.w", "t.x"]
+    writer.run("UPDATE t SET w = '{}' WHERE id > 0")
+    mirror.wait_applied()
+    with mirror.control() as control:
+        control.retry(LIMIT)
+    assert mirror.status()["not_json"] == ["t.x"]
+    mirror.check()
+
+
 def test_tables_and_columns_of_the_source(mirror: MirrorProcess, writer: Writer, log: Log) -> None:
     writer.run("CREATE TABLE old(id INTEGER PRIMARY KEY, a TEXT, b TEXT)", "INSERT INTO old VALUES (1, 'a', 'b')")
     begin(mirror, log)
@@ -186,11 +225,13 @@ def test_tables_and_columns_of_the_source(mirror: MirrorProcess, writer: Writer,
     writer.run("ALTER TABLE old RENAME COLUMN b TO d")
     log.one("INFO", "column renamed: old.b is d now")
     writer.run("ALTER TABLE old DROP COLUMN a")
-    log.one("INFO", "column dropped in SQLite, and kept in Postgres under another name: old.a")
+    line = log.one("INFO", "column dropped in SQLite, and kept in Postgres: old.a as a__dropped_")
+    assert re.search(r"old\.a as a__dropped_\d+_\d+$", line)
     writer.run("ALTER TABLE old RENAME TO young")
     log.one("INFO", "table renamed: old is young now")
     writer.transaction("DROP TABLE n0", "DROP TABLE n1")
-    log.one("INFO", "2 tables dropped in SQLite, and kept in Postgres under another name: n0, n1")
+    line = log.one("INFO", "2 tables dropped in SQLite, and kept in Postgres: n0 as n0__dropped_")
+    assert re.search(r"n0 as n0__dropped_\d+_\d+, n1 as n1__dropped_\d+_\d+$", line)
     assert events(mirror) == {
         "tables_added": 7,
         "tables_dropped": 2,
@@ -236,6 +277,41 @@ def test_postgres_lost_and_back(mirror: MirrorProcess, writer: Writer, log: Log,
     assert status["outage"]["ended_at"] >= status["outage"]["began_at"] and events(mirror) == {"reconnections": 1}
 
 
+def test_one_line_where_many_sources_lose_postgres(
+    make_mirror: Callable[..., MirrorProcess], folder: Path, dsn: str
+) -> None:
+    """And one when it is there again; neither says what the mirror was just doing."""
+    sources = [folder / f"{name}.db" for name in "abcd"]
+    writers = [Writer(source) for source in sources]
+    for each in writers:
+        each.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    mirror = make_mirror(*sources)
+    mirror.log = folder / "log"
+    for source, schema in zip(sources, "abcd", strict=True):
+        mirror.schemas[source] = schema
+    with Proxy(dsn) as proxy:
+        mirror.its_dsn = proxy.dsn
+        mirror.start()
+        for source in sources:
+            mirror.status_when(lambda status: status["phase"] == "following", source)
+        said = mirror.log.read_text()
+        proxy.refuse()
+        for each in writers:
+            each.run("INSERT INTO t VALUES (1)")
+        for source in sources:
+            mirror.status_when(lambda status: status["phase"] == "waiting" and status["outage"]["tries"] > 2, source)
+        proxy.accept()
+        for source in sources:
+            mirror.status_when(lambda status: status["phase"] == "following", source)
+        mirror.stop()
+    told = [line for line in mirror.log.read_text().removeprefix(said).splitlines() if re.search(r" (INFO|WARN)", line)]
+    away, back = told
+    assert re.search(r"WARNING .* Postgres is away, and 4 sources wait for it: ", away), told
+    assert re.search(r"INFO .* Postgres is there again after [\d.]+ \w+: 4 sources go on$", back), told
+    for each in writers:
+        each.close()
+
+
 def test_a_start_that_heals_a_gap(mirror: MirrorProcess, writer: Writer, log: Log) -> None:
     """One line, which is no warning: how long nobody was there, what it has cost, and that nothing was lost."""
     writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)")
@@ -248,7 +324,7 @@ def test_a_start_that_heals_a_gap(mirror: MirrorProcess, writer: Writer, log: Lo
     mirror.check()
     (line,) = [text for _, text in log.new("compared the file")]
     assert re.fullmatch(
-        r"caught up after [\d.]+ (s|min) away: compared the file \([\d.]+ kB, [\d.]+ s\), 214 rows sent."
+        r"caught up after [\d.]+ (ms|s|min) away: compared the file \([\d.]+ kB, [\d.]+ m?s\), 214 rows sent."
         " Nothing was lost",
         line,
     )
@@ -291,7 +367,7 @@ def test_a_copy_begins_and_ends(mirror: MirrorProcess, writer: Writer, log: Log)
     mirror.check()
     begun, copied = log.new("copied into Postgres")
     assert begun == ("INFO", "copying the whole file into Postgres, for the first time")
-    assert copied[0] == "INFO" and re.fullmatch(r"copied into Postgres: 2 tables, 3,000 rows, [\d.]+ s", copied[1])
+    assert copied[0] == "INFO" and re.fullmatch(r"copied into Postgres: 2 tables, 3,000 rows, [\d.]+ m?s", copied[1])
     assert events(mirror) == {}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from mirror.capture.spool import SEGMENT_BYTES, SpoolPlace
@@ -72,3 +74,54 @@ def test_what_happened_meanwhile() -> None:
     assert copy.status.progress is None, "it follows: nothing to wait for"
     copy.progress.compares(1, 2)
     assert copy.said.what == COMPARED
+
+
+@pytest.mark.parametrize(
+    "course",
+    [
+        {"json": (60_000, 500), "plain": (3_000_000, 100_000)},
+        {"plain": (3_000_000, 100_000), "json": (60_000, 500)},
+        {"a": (40_000, 1000), "b": (30_000, 600), "plain": (900_000, 90_000), "c": (20_000, 800), "d": (9_000, 1500)},
+        {"only": (500_000, 10_000)},
+        {f"t{number}": (20_000, 5_000) for number in range(20)},
+    ],
+    ids=lambda course: "-".join(course)[:20],
+)
+def test_the_time_that_is_left_is_about_right_or_not_told(course: dict[str, tuple[int, int]]) -> None:
+    """By table: rows, and rows a second. JSON goes at a two-hundredth of the pace of numbers."""
+    copy = _Copy()
+    copy.progress.copies(10**9, 10**9)
+    assert copy.progress.left is None
+    copy.progress.begins(
+        {name: rows for name, (rows, _) in course.items()}, [n for n, (_, p) in course.items() if p < 5e3]
+    )
+    end = copy.now + sum(rows / pace for rows, pace in course.values())
+    told = []
+    for name, (rows, pace) in course.items():
+        copy.progress.loads(name, 0, None)
+        for done in range(500, rows + 500, 500):
+            copy.now += 500 / pace
+            copy.progress.loads(name, min(done, rows), rows)
+            if (left := copy.progress.left) is not None:
+                truly = end - copy.now
+                assert truly / 3 <= left <= 3 * truly, (name, done, left, truly)
+                told.append(left)
+    assert len(told) > 10 and told[-1] < told[0]
+    assert all(later <= 1.5 * earlier for earlier, later in pairwise(told)), "it does not grow"
+
+
+def test_a_table_that_gets_slower_is_judged_by_its_last_seconds() -> None:
+    copy = _Copy()
+    copy.progress.begins({"a": 100_000})
+    for done in range(500, 50_500, 500):
+        copy.now += 0.005
+        copy.progress.loads("a", done, 100_000)
+    for done in range(50_500, 60_500, 500):
+        copy.now += 1
+        copy.progress.loads("a", done, 100_000)
+    assert copy.progress.left == pytest.approx(80, rel=0.1)
+    copy.now += 30
+    assert copy.progress.left is not None and copy.progress.left > 200, "nothing comes any more"
+    copy.progress.begins({"a": None, "b": 7})
+    copy.progress.loads("a", 500, None)
+    assert copy.progress.left is None

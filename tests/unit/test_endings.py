@@ -17,7 +17,8 @@ from mirror.core.folders import Ending, ending, holder, source_folder
 from mirror.core.locks import SourceLock
 from mirror.core.process_name import this_process
 from mirror.core.published import POSITION_FILE
-from mirror.core.status import STATUS_FILE, Phase, StatusReport, encode
+from mirror.core.saved_status import STATUS_FILE
+from mirror.core.status import Phase, StatusReport, encode
 from mirror.sidecar.kept_report import kept_report
 from mirror.sidecar.source_folder import SourceFolder
 

@@ -385,7 +385,7 @@ def test_at_rest_nothing_is_read(folder: Path, unwatched: None, monkeypatch: pyt
     for now in range(100):
         assert live.look(float(now)) is None
         (folder / "data.db-wal").write_text(str(now))
-    assert {*live.paths()} == {path, Path("/nowhere/.argentos")} | {
+    assert {*live.paths()} == {path, folder / "mirror" / "server.json", Path("/nowhere/.argentos")} | {
         Path("/nowhere") / name / file
         for name in (".argentos", ".clawdbot", ".moltbot", ".moldbot")
         for file in ("argent.json", "clawdbot.json", "moltbot.json", "moldbot.json")

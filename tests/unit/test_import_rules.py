@@ -186,6 +186,7 @@ def test_apsw_is_imported_only_where_a_connection_is_meant(module: str) -> None:
     allowed = (
         "mirror.adoption.",
         "mirror.replica.declared",
+        "mirror.replica.likeness",
         "mirror.replica.source_connection",
         "mirror.sqlite.decode.",
         "mirror.postgres.load",

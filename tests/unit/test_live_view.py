@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console, Group
 
 from mirror.cli.live_view import MOST_LINES, Shown, lines_of, tick
+from mirror.cli.parity import _Bar
 from mirror.core.status import Phase, ProgressReport
 from mirror.sidecar.copy_progress import COMPARED, MEANWHILE, THE_FILE, Loaded
 
@@ -17,10 +19,10 @@ NOW = time.mktime((2026, 5, 4, 14, 2, 15, 0, 0, -1))
 LONG = "a_table_with_quite_a_long_name_that_goes_on_and_on_until_it_is_longer_than_a_line"
 
 
-def shown(*sources: Shown, others: tuple[str, ...] = (), elapsed: float | None = 10.0, width: int = 80) -> list[str]:
+def shown(*sources: Shown, others: tuple[str, ...] = (), width: int = 80) -> list[str]:
     """The lines, as they are on a terminal."""
     console = Console(record=True, width=width, file=io.StringIO())
-    lines = lines_of(sources, others, elapsed, width, NOW)
+    lines = lines_of(sources, others, width, NOW)
     console.print(Group(*lines))
     printed = [line.rstrip() for line in console.export_text().splitlines()]
     assert printed == [line.plain.rstrip() for line in lines], "nothing was broken or cut"
@@ -36,9 +38,19 @@ def copying(what: str = "orders", done: int = 0, total: int | None = None, **val
 
 
 def test_one_bar_for_all_and_one_for_the_table() -> None:
-    whole, table = shown(copying("orders", 23_500, 120_000))
+    whole, table = shown(copying("orders", 23_500, 120_000, left=10.2))
     assert whole == f"2 of 5 tables  {'━' * 12}{'─' * 12}   50%  10 s left"
     assert table == f"orders  {'━' * 4}{'─' * 20}  23,500 of 120,000 rows"
+
+
+def test_the_time_that_is_left_is_told_where_it_is_known_of_all() -> None:
+    """Else an average of tables that go at very different paces would be shown."""
+    assert shown(copying())[0].endswith("50%")
+    both = shown(copying(left=10.0), copying(left=95.0))
+    assert both[0].endswith("50%  95 s left")
+    for other in (copying(), Shown("b.db", Phase.STARTING, followed=False)):
+        assert "left" not in shown(copying(left=10.0), other)[0]
+    assert shown(copying(left=10.0), Shown("b.db"))[0].endswith("75%  10 s left")
 
 
 def test_bytes_are_bytes() -> None:
@@ -83,7 +95,7 @@ def test_the_live_line() -> None:
         "following, building the index notes.embedding  lag"
     )
     assert shown(Shown("shop.db", Phase.WAITING, awaits="Postgres", waits=17.0, commits=9)) == [
-        "waiting for Postgres  tries again by itself  17.0 s so far"
+        "waiting for Postgres  tries again by itself  17 s so far"
     ]
     assert shown(Shown("shop.db", refused=True))[0].startswith("following, but none of its tables can be mirrored")
 
@@ -108,5 +120,15 @@ def test_what_has_no_room_is_marked(width: int) -> None:
 
 
 def test_a_tick() -> None:
-    assert tick(Loaded("products", 40_000, 0.31)) == "products  40,000 rows  0.3 s"
-    assert tick(Loaded("one", 1, 1234.0)) == "one  1 row  1,234.0 s"
+    assert tick(Loaded("products", 40_000, 0.31)) == "products  40,000 rows  310 ms"
+    assert tick(Loaded("one", 1, 1234.0)) == "one  1 row  21 min"
+
+
+def test_the_total_of_a_comparison_grows_with_what_is_compared() -> None:
+    """It is Postgres' estimate, and rows come while they are compared."""
+    bar = _Bar(None, Path("a.db"), "public", counted=False)  # type: ignore[arg-type]
+    bar._total = 104_051
+    (task,) = bar._progress.tasks
+    for rows in (104_051, 104_053):
+        bar.show("tags", rows)
+        assert (task.completed, task.total) == (rows, rows)

@@ -30,7 +30,7 @@ from mirror.core.redaction import remember_secret
 from mirror.core.status import Phase, ProgressReport, StatusReport
 from mirror.hook.child import _said
 from mirror.sidecar import periodic
-from mirror.sidecar.periodic import PeriodicLine, line_of, short
+from mirror.sidecar.periodic import PeriodicLine, line_of
 from mirror.sidecar.status import SourceStatus
 
 SECRET = "not-to-be-seen"
@@ -361,9 +361,10 @@ def test_the_line_of_one_source() -> None:
     }  # fmt: skip
     waits = report(phase=Phase.WAITING, lag_seconds=720.0, last_error="connect: refused -- start it", rejects=2,
                    next_steps=["nothing, or repair it", "look at the rows"])  # fmt: skip
-    assert line_of([waits], [], {"/data/a.db": (10, 300)}, 12.0).text == (
-        "a.db: waiting; lag 12 min (at most 40 ms in 5 min); 2 commits, 40 rows in 12.0 s; 2 rejects;"
-        " connect: refused -- start it; next: nothing, or repair it (and 1 more: `mirror status`)"
+    assert line_of([waits], [], {"/data/a.db": (10, 300)}, 12.0, " --state-dir /s").text == (
+        "a.db: waiting; lag 12 min (at most 40 ms in 5 min); 2 commits, 40 rows in 12 s; 2 rejects;"
+        " connect: refused -- start it; next: nothing, or repair it"
+        " (and 1 more: `mirror status /data/a.db --state-dir /s`)"
     )
 
 
@@ -391,13 +392,6 @@ def test_many_sources_are_one_line() -> None:
 def test_counts_of_a_source_that_began_anew_are_not_negative() -> None:
     line = line_of([report(commits=3, rows=4)], [], {"/data/a.db": (1000, 5000)}, 300.0)
     assert (line.fields["commits"], line.fields["rows"]) == (3, 4)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0.0123, "12 ms"), (1.0, "1.0 s"), (59.0, "59.0 s"), (300.0, "5 min"), (90_000.0, "25.0 h")]
-)
-def test_durations(seconds: float, shown: str) -> None:
-    assert short(seconds) == shown
 
 
 class _Fleet:

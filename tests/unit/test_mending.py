@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mirror.cli.mending import find, key_columns, mend
+from mirror.cli.mending import alike, find, key_columns, mend
 from mirror.core.values import BadText, Value
 from mirror.postgres.codecs import BAD_TEXT, NUL_TEXT, json_array, json_object
 
@@ -87,5 +87,46 @@ def test_what_cannot_be_known() -> None:
     assert mend("t", ["id"], [1], row, "happened_at: a text that is not a time in ISO 8601") is None
     assert find("t", ["id"], [None], row) is None, "nothing equals NULL"
     assert find("t", ["id", "other"], [1], row) is None
-    assert find("t", ["id"], ["x" * 5000], row) is None, "too long to be pasted"
+    assert find("t", ["id"], [{"error": "no such function"}], row) is None
     assert find("a\ntable", ["id"], [1], row) is None, "no line could show its name"
+
+
+_LONG: list[Value] = [
+    "x" * 5000,
+    "x" * 2500 + "y" + "x" * 2499,
+    "x" * 2500 + "y" + "x" * 2490 + "z" + "x" * 8,
+    "é'" * 2500,
+    "x" * 4000 + "\0" + "x" * 999,
+    "x" * 4001 + "\0" + "x" * 998,
+    b"x" * 5000,
+    b"x" * 4999 + b"\xff",
+]
+
+
+@pytest.mark.parametrize("at", range(len(_LONG)))
+@pytest.mark.parametrize("columns", [["k"], ["k", "a b"]])
+def test_a_key_too_long_to_be_pasted(at: int, columns: list[str]) -> None:
+    """It is found, and mended, by parts that no other rejected row has."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.execute('CREATE TABLE t(k, "a b", body, PRIMARY KEY (k, "a b")) WITHOUT ROWID')
+        keys = [[key, "short"][: len(columns)] for key in _LONG]
+        db.executemany("INSERT INTO t VALUES (?, 'short', ?)", [(key, "a\0b") for key in _LONG])
+        known = [json.loads(json_array(key)) for key in keys]
+        others = [key for key in known if alike(key) == alike(known[at])]
+        row = in_json([*columns, "body"], [*keys[at], "a\0b"])
+        statement = find("t", columns, known[at], row, others)
+        assert statement is not None and statement.isprintable() and len(statement) < 1000
+        assert [found[0] for found in db.execute(statement)] == [_LONG[at]]
+        mended = mend("t", columns, known[at], row, f"body: {NUL_TEXT}", others)
+        if "\0" in str(_LONG[at]):
+            assert mended is None, "not sure enough"
+            return
+        assert mended is not None and db.execute(mended).rowcount == 1
+        assert db.execute("SELECT k FROM t WHERE body = 'ab'").fetchall() == [(_LONG[at],)]
+
+
+def test_nothing_is_changed_by_parts_of_a_key_that_postgres_can_hold() -> None:
+    """Another row may have the same parts, and is not rejected."""
+    key, row = "\u2028" * 500, in_json(["k", "body"], ["\u2028" * 500, "a\0b"])
+    assert find("t", ["k"], [key], row, [[key]]) is not None
+    assert mend("t", ["k"], [key], row, f"body: {NUL_TEXT}", [[key]]) is None

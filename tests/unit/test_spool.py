@@ -422,13 +422,19 @@ def test_damage_in_the_middle_is_never_passed_over(spool_folder: Path) -> None:
 
 
 class FullDisk:
-    """Lets some writes fail as a full disk does."""
+    """Lets some writes fail as a full disk does, or, after a short one, a full quota."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.full = False
         self.partial = False
-        self._write = os.pwritev
+        self._write, self._rest = os.pwritev, os.pwrite
         monkeypatch.setattr(os, "pwritev", self.write)
+        monkeypatch.setattr(os, "pwrite", self.rest)
+
+    def rest(self, descriptor: int, data: bytes, offset: int) -> int:
+        if not self.full:
+            return self._rest(descriptor, data, offset)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     def write(self, descriptor: int, parts: Sequence[bytes], offset: int) -> int:
         if not self.full:
@@ -449,6 +455,7 @@ def test_a_failed_append_leaves_nothing(spool_folder: Path, monkeypatch: pytest.
     with pytest.raises(StateError) as caught:
         filler.commit(3)
     assert caught.value.retryable
+    assert caught.value.detail == os.strerror(errno.EDQUOT if partial else errno.ENOSPC)
     assert (filler.cursor, filler.spool.place) == (cursor, place)
     disk.full = False
     filler.commit(4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from importlib.resources import files
 from typing import Any
 
@@ -14,7 +15,7 @@ from msgspec.structs import fields
 
 from mirror.core import status as status_module
 from mirror.core.errors import SinkError
-from mirror.core.positions import Lsn
+from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.status import (
     STATUS_VERSION,
     GapReport,
@@ -116,6 +117,19 @@ def test_the_lag_is_unknown_where_capture_cannot_see() -> None:
     status.has_captured(Lsn(1, 2))
     lag = status.report().lag_seconds
     assert lag is not None and lag >= 0.0
+
+
+def test_what_was_committed_during_the_first_copy_is_no_lag() -> None:
+    """It has waited for the copy, and is applied after the mirror has caught up for the first time."""
+    status = SourceStatus("/data/notes.db", "public")
+    status.phase = Phase.SNAPSHOT
+    status.has_caught_up(None)
+    now = time.time()
+    status.is_at(Position(Lsn(1, 2), Salts(1, 2), now - 30.0))
+    worst = status.report().worst_lag_seconds
+    assert worst is not None and worst < 30.0 and status.lags.history() == []
+    status.is_at(Position(Lsn(1, 3), Salts(1, 2), now + 0.001))
+    assert len(status.lags.history()) == 1
 
 
 def test_nobody_writes_a_phase_as_a_text() -> None:

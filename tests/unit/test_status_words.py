@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from mirror.cli import status_words as words
+from mirror.cli.fleet import done_with, print_done
 from mirror.cli.status_view import folded, show
+from mirror.core.happened import definitions, happened
 from mirror.core.status import (
     AroundReport,
     EventsReport,
@@ -159,12 +162,6 @@ def test_the_last_comparison() -> None:
     )
 
 
-def test_times() -> None:
-    assert [words.span(seconds) for seconds in (-0.2, 119, 120, 7200, 86400 * 2)] == [
-        "0 s", "119 s", "2 min", "2 h", "2 days",
-    ]  # fmt: skip
-
-
 # -- on a terminal ---------------------------------------------------------------------------------------
 
 
@@ -175,6 +172,16 @@ def busy() -> list[StatusReport]:
         report(LONG, gaps=gaps, applied="17:255", rejects=12, **figures),
         wait("postgres", source="/s/shop.db", gaps=gaps, captured="17:257", commits=3),
     ]
+
+
+def test_one_of_two_files_of_a_name_is_told_from_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where it alone is asked for, or is added."""
+    one, other = "/s/x/db.sqlite3", "/s/y/db.sqlite3"
+    out = io.StringIO()
+    show(Console(file=out, width=100), [report(source=one)], AroundReport(), None, [Path(other), Path(one)])
+    assert "\nx/db.sqlite3 " in out.getvalue() and "y/db" not in out.getvalue()
+    print_done([done_with(Path(one), "added", "is mirrored from now on")], as_json=False, known=[Path(other)])
+    assert capsys.readouterr().out == "x/db.sqlite3 is mirrored from now on\n"
 
 
 def test_120_columns_show_all() -> None:
@@ -192,15 +199,16 @@ def test_80_columns_leave_out_positions_and_say_so() -> None:
     assert max(map(len, rows)) <= 80
     shop = next(line for line in rows if line.startswith("shop.db"))
     assert re.fullmatch(r"shop\.db +waiting for Postgres +- +- +0 +2, all healed", shop), "no word is broken"
-    name = "".join(line.split()[0] for line in rows[2 : rows.index(shop)])
-    assert name == LONG, "nothing of it vanishes"
-    assert all(line.split()[0].endswith(("_", ".", "3")) for line in rows[2 : rows.index(shop)])
+    parts = [line.split()[0] for line in rows[2 : rows.index(shop)]]
+    first, last = "".join(parts).split("…")
+    assert len(parts) == 2 and LONG.startswith(first) and LONG.endswith(last), "two lines are enough"
+    assert lines[len(rows) + 1] == f"{first}…{last} is {LONG}", "nothing of it vanishes"
 
 
 @pytest.mark.parametrize("width", [60, 70, 80, 100])
 def test_no_word_is_broken_and_no_figure_cut(width: int) -> None:
     lines = shown(width, *busy())
-    assert not any("…" in line for line in lines)
+    assert not any("…" in line for line in lines if "…" not in line.split()[0])
     text = " ".join(" ".join(lines).split())
     for word in ("following", "waiting", "Postgres", "healed", "rejects", "commit"):
         assert word in text
@@ -224,9 +232,9 @@ def test_a_source_of_which_nothing_is_mirrored_does_not_follow() -> None:
 
 
 def test_what_has_happened() -> None:
-    assert words.events(EventsReport(columns_widened=2)) == "", "another line has it"
-    told = EventsReport(tables_dropped=1, columns_added=2, rows_lost=1, reconnections=3)
-    assert words.events(told) == (
-        "since it started: 1 table dropped, 2 columns added, 1 row gone from Postgres, which cannot hold it,"
-        " 3 outages of Postgres"
-    )
+    since = time.mktime((2026, 5, 4, 14, 2, 15, 0, 0, -1))
+    assert happened(report(ever=EventsReport(columns_widened=2), ever_since=since)) == "", "another line has it"
+    told = report(ever=EventsReport(tables_dropped=1, columns_added=2, rows_lost=1, reconnections=3), ever_since=since)
+    assert definitions(told) == "since 2026-05-04 14:02: 1 table dropped, 2 columns added"
+    rest = ", 1 row gone from Postgres, which cannot hold it, 3 outages of Postgres"
+    assert happened(told) == definitions(told) + rest

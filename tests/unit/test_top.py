@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mirror.cli.top_view import ORDERS, Moment, View, bars, duration
+from mirror.cli.status_words import lag
+from mirror.cli.top_view import ORDERS, Moment, View, bars
 from mirror.core.recorded_load import RecordedLoad
 from mirror.core.status import AlertsReport, AroundReport, Phase, ReadCount, RedisReport, StatusReport
 
@@ -151,5 +152,12 @@ def test_names_are_text() -> None:
 
 
 def test_forms() -> None:
-    assert [duration(one) for one in (None, 0.0123, 1.26, 600, 8000)] == ["-", "12 ms", "1.3 s", "10 min", "2 h"]
+    lags = (None, 0.0123, 1.26, 600.0, 8000.0)
+    assert [lag(report("a.db", applied="1:2", lag_seconds=one)) for one in lags] == [
+        "-",
+        "12 ms",
+        "1.3 s",
+        "10 min",
+        "2 h",
+    ]
     assert bars([0.0, 1.0, None, 8.0]) == "▁▁ █" and bars([]) == "" and bars([0.0]) == "▁"

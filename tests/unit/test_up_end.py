@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mirror.cli.up_end import Due, Given, is_refused, left, psql_command
-from mirror.core.errors import SinkError, SourceError
+from mirror.core.errors import SinkError, SourceError, recover
 from mirror.core.status import Phase, RefusalReport
 from mirror.core.words import RENAME, amount, one_line
 from mirror.sidecar.refused import causes, renamings
@@ -57,6 +57,13 @@ def test_all_has_arrived() -> None:
     words, due = left(status(**ALL, behind_since=5.0), 3, 3)
     assert due is Due.PARITY and words.startswith("Postgres has all of it, up to 2023-11-1")
     assert left(status(**ALL, rejects=1), 3, 3)[0].endswith(", but for 1 row that it cannot hold")
+    damaged = [
+        RefusalReport(table="a", reason="the file is damaged there (page 3)", next_step=recover(Path("/a b.db")))
+    ]
+    assert left(status(**ALL, refusals=damaged), 3, 3)[0].endswith(", but for 1 table that it has not as in the file")
+    (cause,) = causes(damaged, "public")
+    assert cause.said == "a: the file is damaged there (page 3)", "it is not Postgres"
+    assert "`sqlite3 '/a b.db' .recover | sqlite3 '/a b.db.new'`" in cause.advice("", "")
 
 
 def test_nothing_is_due() -> None:

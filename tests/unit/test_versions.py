@@ -16,8 +16,9 @@ from mirror.core.errors import NewerStateError
 from mirror.core.files import write_atomically
 from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.published import POSITION_FILE, SIZE, PublishedReader, Publisher
+from mirror.core.saved_status import STATUS_FILE, save_report, saved_report
 from mirror.core.source_settings import is_paused, remember_paused, remember_schema, remembered_schema
-from mirror.core.status import STATUS_FILE, StatusReport, save_report, saved_report
+from mirror.core.status import STATUS_VERSION, StatusReport
 from mirror.core.versions import STATE_FORMAT, package_version
 from mirror.parity.proof import LastRun, keep, last_run
 from mirror.replica.images import Images
@@ -105,6 +106,11 @@ def test_the_saved_status(tmp_path: Path) -> None:
     report = saved_report(source, "public", tmp_path)
     assert report.rejects == 0 and report.last_error is not None and "mirror 0.9.0" in report.last_error
     assert report.error is not None and report.error["code"] == "state.newer"
+    rewrite(path, lambda values: values.update(format=STATE_FORMAT, version=99))
+    report = saved_report(source, "public", tmp_path)
+    assert report.error is not None and report.error["code"] == "state.newer"
+    assert report.last_error is not None and "mirror 0.9.0 (version of its values 99)" in report.last_error
+    assert f"this is mirror {package_version()} (version of its values {STATUS_VERSION})" in report.last_error
 
 
 def test_the_last_comparison(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mirror.core.config import argent_json as argent
 from mirror.core.config.lookup import Found, absolute
-from mirror.core.dsn import has_password
+from mirror.core.dsn import has_password, hide_password
 
 if TYPE_CHECKING:
     from mirror.core.config.sections import OlderSection
@@ -33,6 +33,9 @@ def configuration_checks(settings: Settings) -> Iterator[tuple[Literal["ok", "no
     """What ``mirror doctor`` says of the configuration: level, name, detail and next step of each check."""
     if found := [str(file.path) for file in settings.files if file.exists]:
         yield "ok", "configuration", f"read {' and '.join(found)}", ""
+    if settings.remembered is not None:
+        place = f"{hide_password(settings.remembered.dsn)}, {settings.origins['postgres.connectionString']}"
+        yield "ok", "which Postgres", place, ""
     for note in settings.notes:
         content = f": {json.dumps(json.loads(note.content), ensure_ascii=False)}" if note.content else ""
         yield "note", note.path, note.detail, note.next_step + content

@@ -1,4 +1,4 @@
-"""Settings: which values count, and where each comes from. Only this module compares the places.
+"""Settings: which values count, and where each comes from. Only this package compares the places.
 
 For every value: flag > environment > mirror.json > argent.json > default. A variable that is blank counts as unset.
 
@@ -15,7 +15,8 @@ key of mirror.json                     the places that can set it; the first one
 ``stateDir``                           ``--state-dir`` > ``MIRROR_STATE_DIR`` > mirror.json > ``storage.mirror`` >
                                        the folder mirror beside the file that was named > in the folder of ArgentOS
 ``postgres.connectionString``          ``--postgres`` > ``ARGENT_PG_URL`` > ``PG_URL`` > mirror.json > mirror.json's
-                                       ``storage.postgres`` > argent.json's ``storage.postgres`` > an embedded server
+                                       ``storage.postgres`` > argent.json's ``storage.postgres`` > the one that the
+                                       state directory remembers from the last `mirror up` > an embedded server
 ``sidecar``                            enable_mirror(sidecar=…) > mirror.json > ``storage.mirror`` > outlives
 ``storage.backend``                    mirror.json > argent.json > sqlite
 ``storage.readFrom``                   mirror.json > argent.json > what backend means
@@ -72,16 +73,19 @@ from typing import Any
 
 from mirror.core.beginnings import beginning
 from mirror.core.config.alert_settings import AlertSettings, alert_settings
-from mirror.core.config.argent_json import state_folder, variable
+from mirror.core.config.argent_json import state_folder
 from mirror.core.config.change_options import ChangeOptions, change_options
 from mirror.core.config.log_settings import LogSettings, log_settings
 from mirror.core.config.lookup import READ, ConfigFile, Found, absolute, find_files
 from mirror.core.config.notes import Note, notes
+from mirror.core.config.values import first, of_environment, text_in, value_in
+from mirror.core.config.which_postgres import PG_VARIABLES, program_dsns, which_postgres
 from mirror.core.dsn import without_password
 from mirror.core.errors import ConfigError
 from mirror.core.folders import known_sources, resolve
 from mirror.core.place import where
 from mirror.core.redaction import remember_dsn
+from mirror.core.remembered_server import RememberedServer
 from mirror.core.rules import Rules
 
 #: The sidecar that a program starts goes on after the program's end, or ends with it; or no sidecar is started.
@@ -91,7 +95,6 @@ DEFAULT_SCHEMA = "public"
 #: The agent that owns a MemuStore or a dashboard for which no place names one.
 DEFAULT_AGENT = "argent"
 
-_PG_VARIABLES = ("ARGENT_PG_URL", "PG_URL")
 #: The stores that each backend has.
 _STORES = {"sqlite": ("sqlite",), "postgres": ("postgres",), "dual": ("sqlite", "postgres")}
 
@@ -204,6 +207,8 @@ class Settings:
     notes: tuple[Note, ...] = ()
     links: Mapping[Path, Path] = field(default_factory=dict)
     """The absolute names by which sources were named that are known by another path, as links lead there."""
+    remembered: RememberedServer | None = None
+    """The server that the state directory remembers, where :attr:`dsn` is that one."""
     problem: str | None = None
     """Why the files cannot be used as they are, where the command goes on with what can be used of them."""
 
@@ -282,7 +287,8 @@ def load_settings(
     """Gather the settings of one command. An argument that is None, or an empty text, was not given as a flag.
 
     Raises ``ConfigError`` for a file that cannot be used, a source that is named twice, and a variable that is needed
-    and not set. ``lenient``: of a file that cannot be used, what can be used is taken (:func:`find_files`).
+    and not set; ``StateError`` if the server that is remembered is needed and cannot be read. ``lenient``: of a file
+    that cannot be used, what can be used is taken (:func:`find_files`).
     """
     read = find_files(config, environment, lenient=lenient)
     origins: dict[str, str] = {}
@@ -295,23 +301,25 @@ def load_settings(
     if len(set(named)) < len(named):
         raise ConfigError("find the sources", detail="a source is named twice", next_step="name each once")
     folder, origins["stateDir"] = _state_dir(read, state_dir, environment)
-    dsn, origins["postgres.connectionString"] = _dsn(read, postgres, environment)
-    columns = _at(read.ours, "columns") or {}
+    dsn, origins["postgres.connectionString"], remembered = which_postgres(
+        read, postgres, environment, folder, lenient=lenient
+    )
+    columns = value_in(read.ours, "columns") or {}
     origins["columns"] = f"{read.mirror_path}: columns" if columns else "default"
-    tables = _at(read.ours, "tables") or {}
+    tables = value_in(read.ours, "tables") or {}
     origins["tables"] = f"{read.mirror_path}: tables" if tables else "default"
-    sequences = _at(read.ours, "cutover", "sequences") or {}
+    sequences = value_in(read.ours, "cutover", "sequences") or {}
     origins["cutover.sequences"] = f"{read.mirror_path}: cutover.sequences" if sequences else "default"
-    http = _text(read.ours, "http")
+    http = text_in(read.ours, "http")
     origins["http"] = f"{read.mirror_path}: http" if http else "default"
     place = str(read.mirror_path)
     log, of_log = log_settings(read.ours, place)
     alerts, of_alerts = alert_settings(read.ours, place, environment)
     changes, of_changes = change_options(read.ours, place)
     origins["schema"] = "--schema" if schema else "default"
-    sidecar, origins["sidecar"] = _first(
-        (_text(read.ours, "sidecar"), f"{read.mirror_path}: sidecar"),
-        (_text(read.older, "sidecar"), f"{read.argent_path}: storage.mirror.sidecar"),
+    sidecar, origins["sidecar"] = first(
+        (text_in(read.ours, "sidecar"), f"{read.mirror_path}: sidecar"),
+        (text_in(read.older, "sidecar"), f"{read.argent_path}: storage.mirror.sidecar"),
         default=(SIDECARS[0], "default"),
     )
     storage, of_storage = _storage(read, environment)
@@ -347,34 +355,11 @@ def load_settings(
         read.files,
         (*notes(read, environment), *storage.contradictions()),
         {path: link for path, link in links.items() if link != path},
+        remembered=remembered,
     )
 
 
 # -- single values -------------------------------------------------------------------------------------
-
-
-def _first(*places: tuple[str | None, str], default: tuple[str | None, str]) -> tuple[str | None, str]:
-    """The first value that is there, and where it comes from."""
-    return next(((value, origin) for value, origin in places if value), default)
-
-
-def _text(section: Any, *names: str) -> str | None:
-    """A text in a section of a file, None if it is not there or blank."""
-    value = _at(section, *names)
-    return value.strip() or None if isinstance(value, str) else None
-
-
-def _at(section: Any, *names: str) -> Any:
-    """A value in a section of a file, None if it is not there."""
-    for name in names:
-        section = getattr(section, name, None)
-    # What is left out is UNSET, which counts as false. So do values that say something: an empty list, 0 and false.
-    return section if section or section in ([], 0) else None
-
-
-def _of_environment(environment: Mapping[str, str], *names: str) -> list[tuple[str | None, str]]:
-    found = variable(environment, *names)
-    return [] if found is None else [(found[1], f"environment {found[0]}")]
 
 
 def _entries(read: Found, environment: Mapping[str, str]) -> tuple[tuple[SourceSettings, ...], str]:
@@ -383,17 +368,17 @@ def _entries(read: Found, environment: Mapping[str, str]) -> tuple[tuple[SourceS
         (read.ours, read.mirror_path, "sources", read.mirror_path.parent),
         (read.older, read.argent_path, "storage.mirror.sources", None),
     ):
-        listed = _at(section, "sources")
+        listed = value_in(section, "sources")
         if listed is None:
             continue
         made: dict[Path, SourceSettings] = {}
         for index, entry in enumerate(listed):
             name = entry if isinstance(entry, str) else entry.path
-            profile = _text(entry, "profile")
+            profile = text_in(entry, "profile")
             one = SourceSettings(
                 _resolved(name, environment, base),
-                _text(entry, "agent"),
-                _text(entry, "schema"),
+                text_in(entry, "agent"),
+                text_in(entry, "schema"),
                 None if profile == "auto" else profile,
                 f"{path}: {key}[{index}]",
                 absolute(name, environment, base),
@@ -409,46 +394,15 @@ def _entries(read: Found, environment: Mapping[str, str]) -> tuple[tuple[SourceS
 
 def _state_dir(read: Found, flag: str | None, environment: Mapping[str, str]) -> tuple[Path, str]:
     folder = state_folder(environment) if read.named is None else read.named.parent
-    ours = _text(read.ours, "state_dir")
-    name, origin = _first(
+    ours = text_in(read.ours, "state_dir")
+    name, origin = first(
         (flag, "--state-dir"),
-        *_of_environment(environment, "MIRROR_STATE_DIR"),
+        *of_environment(environment, "MIRROR_STATE_DIR"),
         (ours and str(absolute(ours, environment, read.mirror_path.parent)), f"{read.mirror_path}: stateDir"),
-        (_text(read.older, "state_dir"), f"{read.argent_path}: storage.mirror.stateDir"),
+        (text_in(read.older, "state_dir"), f"{read.argent_path}: storage.mirror.stateDir"),
         default=(str(folder / "mirror"), "default"),
     )
     return _resolved(str(name), environment), origin
-
-
-def _dsn(read: Found, flag: str | None, environment: Mapping[str, str]) -> tuple[str | None, str]:
-    """The Postgres that is mirrored into."""
-    key = "storage.postgres.connectionString"
-    dsn, origin = _first(
-        (flag, "--postgres"),
-        *_of_environment(environment, *_PG_VARIABLES),
-        (_text(read.ours, "postgres", "connection_string"), f"{read.mirror_path}: postgres.connectionString"),
-        *_program_dsns(read),
-        default=(None, "default: the embedded Postgres in the state directory"),
-    )
-    if dsn is None and key in read.argent.missing:
-        raise ConfigError(
-            READ,
-            str(read.argent_path),
-            f"{key}: the variable {read.argent.missing[key]} is not set",
-            next_step="set it, or name Postgres: --postgres, ARGENT_PG_URL, postgres.connectionString in mirror.json",
-        )
-    return dsn, origin
-
-
-def _program_dsns(read: Found) -> list[tuple[str | None, str]]:
-    """Where files say that the program reaches Postgres."""
-    key = "storage.postgres.connectionString"
-    exported = [(read.argent.exported.get(name), f"{read.argent_path}: env.{name}") for name in _PG_VARIABLES]
-    return [
-        (_text(read.ours, "storage", "postgres", "connection_string"), f"{read.mirror_path}: {key}"),
-        *exported,
-        (_text(read.theirs, "postgres", "connection_string"), f"{read.argent_path}: {key}"),
-    ]
 
 
 def _storage(read: Found, environment: Mapping[str, str]) -> tuple[StorageSettings, dict[str, str]]:
@@ -457,8 +411,8 @@ def _storage(read: Found, environment: Mapping[str, str]) -> tuple[StorageSettin
 
     def value(key: str, *names: str, default: Any) -> Any:
         origins[f"storage.{key}"] = "default"
-        for section, path in ((_at(read.ours, "storage"), read.mirror_path), (read.theirs, read.argent_path)):
-            found = _at(section, *names)
+        for section, path in ((value_in(read.ours, "storage"), read.mirror_path), (read.theirs, read.argent_path)):
+            found = value_in(section, *names)
             if found is not None:
                 origins[f"storage.{key}"] = f"{path}: storage.{key}"
                 return found
@@ -469,11 +423,11 @@ def _storage(read: Found, environment: Mapping[str, str]) -> tuple[StorageSettin
     both = ("sqlite", "postgres")
     write_to = value("writeTo", "write_to", default=both if backend == "dual" else (backend,))
     key = "postgres.connectionString"
-    dsn, origins[f"storage.{key}"] = _first(
-        *_of_environment(environment, *_PG_VARIABLES), *_program_dsns(read), default=(None, "default")
+    dsn, origins[f"storage.{key}"] = first(
+        *of_environment(environment, *PG_VARIABLES), *program_dsns(read), default=(None, "default")
     )
     host, port = value("redis.host", "redis", "host", default=None), value("redis.port", "redis", "port", default=None)
-    mentioned = _at(read.ours, "storage", "redis") is not None or _at(read.theirs, "redis") is not None
+    mentioned = value_in(read.ours, "storage", "redis") is not None or value_in(read.theirs, "redis") is not None
     redis = (host or "127.0.0.1", port or 6380) if mentioned else None
     connections = value("postgres.maxConnections", "postgres", "max_connections", default=10)
     db = value("redis.db", "redis", "db", default=0)

@@ -32,9 +32,8 @@ def readable_rows(table: Table, rows: RowReader) -> Iterator[RowChange]:
     salvage = _Salvage(table, rows)
     yield from salvage.rows()
     if salvage.damaged:
-        raise DamagedError(
-            "read all rows", table.name, f"{salvage.damaged:,} places are damaged, first {salvage.first}"
-        )
+        places = "" if salvage.damaged == 1 else f"{salvage.damaged:,} places, first "
+        raise DamagedError("read all rows", table.name, f"{places}{salvage.first}")
 
 
 class _Salvage:

@@ -58,10 +58,18 @@ function element(name, text, kind) {
   return made;
 }
 
-// Text with commands in backticks, as next steps have them.
+// A command, each of its words in an element of its own: a line is broken between them, not after a hyphen.
+function command(text) {
+  const made = element("code");
+  text.split(" ").forEach((word, at) => made.append(...(at ? [" "] : []), element("span", word)));
+  return made;
+}
+
+// Text with commands in backticks, as next steps have them; or it is a command.
 function withCommands(text) {
   const made = document.createDocumentFragment();
-  text.split("`").forEach((part, at) => made.append(at % 2 ? element("code", part) : part));
+  if (text.startsWith("mirror ") && !text.includes("`")) text = `\`${text}\``;
+  text.split("`").forEach((part, at) => made.append(at % 2 ? command(part) : part));
   return made;
 }
 
