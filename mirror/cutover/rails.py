@@ -33,7 +33,7 @@ from mirror.cutover.renamed import judge_kept, judge_rules, note_changes, note_d
 from mirror.parity.proof import ENOUGH, FORMS, last_run
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import require_known_schema, statement
-from mirror.postgres.profiles import PROFILES
+from mirror.postgres.profiles import ADOPTED, PROFILES
 from mirror.postgres.sessions import connect
 
 #: Seconds. The worst lag of the last minutes that is still good enough for reads.
@@ -238,6 +238,13 @@ def _check_postgres(
         if profile is None:
             why = f"its profile is {profile_name}, of a later version of the mirror"
             raise SinkError("check Postgres", str(source), why, next_step="use that version")
+        if profile.name == ADOPTED:
+            step = (
+                f"end its programs' writes, {found.step('wait')}, {found.step('parity')}, and then"
+                f" {found.step('remove')} gives the tables to the application: with their foreign keys and triggers, and"
+                " without what the mirror added; set its sequences with setval()"
+            )
+            found.add(Code.PROFILE, "profile", False, "the tables are the application's own, and it moves itself", step)
         _judge_phase(found, connection, source, schema)
         step = (
             f"{found.step('rejects list')} shows them, and how to change them in the source; or, if Postgres need not"

@@ -25,7 +25,7 @@ from mirror.core.words import counted
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import require_known_schema, statement
 from mirror.postgres.names import occupants, taken
-from mirror.postgres.profiles import PROFILES, memustore
+from mirror.postgres.profiles import ADOPTED, PROFILES, memustore
 from mirror.postgres.profiles.generic import MAX_COLUMNS
 from mirror.postgres.rules import with_rules
 from mirror.postgres.sessions import connect
@@ -73,6 +73,8 @@ def examine(
         try:
             with connect(dsn) as connection, translated("look at Postgres"):
                 _check_server(report, connection, schema)
+                if _is_adopted(connection, report.source, schema):
+                    report.profile, report.agent = ADOPTED, None
                 held = _held_types(connection, report.source, schema)
                 known = _known_tables(connection, report.source, schema)
                 reached = True
@@ -81,7 +83,11 @@ def examine(
     mappings: list[TableMapping] = []
     try:
         wal = _check_file(report, source)
-        mappings = _check_tables(report, source, schema, rules, held, known, wal=wal)
+        if report.profile == ADOPTED:
+            detail = "adopted: it goes into its application's own tables; mirror adopt --dry-run says what does not fit"
+            report.add(Code.PROFILE, "ok", "profile", detail)
+        else:
+            mappings = _check_tables(report, source, schema, rules, held, known, wal=wal)
     except MirrorError as error:
         report.fails(Code.SOURCE, "source", error)
     if dsn is not None and reached:
@@ -117,6 +123,17 @@ def _check_file(report: Report, source: Path) -> bool:
             "have the program run PRAGMA journal_mode=WAL, if possible",
         )
     return wal
+
+
+def _is_adopted(connection: psycopg.Connection[Any], source: str, schema: str) -> bool:
+    """Whether a source is, or is to be, mirrored into an application's own tables."""
+    if connection.execute("SELECT to_regclass('mirror.adoptions') IS NOT NULL").fetchone() != (True,):
+        return False
+    query = (
+        "SELECT EXISTS (SELECT FROM mirror.adoptions JOIN mirror.sources USING (source_id)"
+        " WHERE path = %s AND schema_name = %s)"
+    )
+    return connection.execute(query, (source, schema)).fetchone() == (True,)
 
 
 def _held_types(connection: psycopg.Connection[Any], source: str, schema: str) -> Held:
