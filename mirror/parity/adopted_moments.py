@@ -23,7 +23,7 @@ LAST = (date.max.toordinal() - EPOCH_DAY + 1) * DAY - 1
 #: Microseconds of the units of numbers.
 UNITS = {"s": SECOND, "ms": 1000, "us": 1}
 
-_CLOCK = r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.]([0-9]{1,9}))?)?"
+_CLOCK = r"([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.]([0-9]{1,9}))?)?)"
 _TIME = re.compile(_CLOCK)
 _MOMENT = re.compile(rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})(?:[ T]{_CLOCK}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})?)?")
 _DURATION_CLOCK = re.compile(r"(-)?(?:([0-9]{1,10}) days?, )?([0-9]{1,10}):([0-9]{2}):([0-9]{2})(?:[.]([0-9]{1,9}))?")
@@ -52,18 +52,18 @@ def written(text: str) -> tuple[int, int | None]:
     match = _MOMENT.fullmatch(text)
     if match is None:
         raise Misfit("no time")
-    day, hours, minutes, seconds, fraction, offset = match.groups()
-    nanos = _day(day) * 1000
-    if hours is not None:
-        nanos += _nanos(hours, minutes, seconds, fraction)
+    day, clock, fraction, offset = match.groups()
+    nanos = _day(day)
+    if clock is not None:
+        nanos += _clock(clock[:8]) + _fraction(fraction)
     return nanos, None if offset is None else _offset(offset)
 
 
 @lru_cache(maxsize=100_000)
 def _day(text: str) -> int:
-    """Microseconds from 1970 to the beginning of a day."""
+    """Nanoseconds from 1970 to the beginning of a day."""
     try:
-        return (date.fromisoformat(text).toordinal() - EPOCH_DAY) * DAY
+        return (date.fromisoformat(text).toordinal() - EPOCH_DAY) * DAY * 1000
     except ValueError as error:
         raise Misfit("no such day") from error
 
@@ -84,15 +84,16 @@ def time_of_day(text: str) -> int:
     match = _TIME.fullmatch(text)
     if match is None:
         raise Misfit("no time of day")
-    hours, minutes, seconds, fraction = match.groups()
-    return _nanos(hours, minutes, seconds, fraction)
+    return _clock(match[1][:8]) + _fraction(match[2])
 
 
-def _nanos(hours: str, minutes: str, seconds: str | None, fraction: str | None) -> int:
-    h, m, s = int(hours), int(minutes), int(seconds or 0)
-    if h > 23 or m > 59 or s > 59:
+@lru_cache(maxsize=100_000)
+def _clock(text: str) -> int:
+    """Nanoseconds since midnight, of hours, minutes and perhaps whole seconds."""
+    hours, minutes, seconds = int(text[:2]), int(text[3:5]), int(text[6:] or 0)
+    if hours > 23 or minutes > 59 or seconds > 59:
         raise Misfit("no such time of day")
-    return ((h * 60 + m) * 60 + s) * 10**9 + _fraction(fraction)
+    return ((hours * 60 + minutes) * 60 + seconds) * 10**9
 
 
 def _fraction(digits: str | None) -> int:

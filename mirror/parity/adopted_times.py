@@ -159,7 +159,7 @@ def _interval(form: Form) -> Decode:
     return decode
 
 
-def _in_years(micros: int, *lost: str) -> Cell | Lossy:
+def _in_years(micros: int, first: str, second: str = "", third: str = "") -> Cell | Lossy:
     if not FIRST <= micros <= LAST:
         raise Misfit("not in the years 1 to 9999")
-    return lossy(micros, *lost) if any(lost) else micros
+    return lossy(micros, first, second, third) if first or second or third else micros

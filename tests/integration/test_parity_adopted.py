@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
+from random import Random
 from typing import Any
 
+import psycopg
 import pytest
 
 from mirror.core.adopted import Form
 from mirror.parity import source as source_module
+from mirror.parity.adopted import decoded
+from mirror.parity.adopted_terms import Unfit
+from mirror.parity.plan import MappedColumn
 from mirror.parity.report import ColumnDifference, ColumnReport, TableReport
+from mirror.parity.selected import converter, selected
 from mirror.parity.shown import said
+from mirror.parity.values import same
 from tests.integration.test_parity import World, conn, small_slices, world, world16
 
 __all__ = ["conn", "small_slices", "world", "world16"]
@@ -369,3 +378,97 @@ def test_generated_columns_and_unknown_forms(world: World) -> None:
     world.pg("UPDATE mirror.tables SET columns = jsonb_set(columns, '{1,codec}', %s)", codec)
     table = world.only()
     assert (table.status, table.reason) == ("not checked", "unknown form of price: unknown time zone Mars/Base")
+
+
+# --------------------------------------------------------------------------------- Postgres' own reading
+
+
+def _document(random: Random, depth: int = 0) -> Any:
+    match random.randrange(8 if depth < 3 else 6):
+        case 0:
+            return random.choice((None, True, False))
+        case 1 | 2:
+            return random.randrange(-(10**20), 10**20)
+        case 3:
+            return random.uniform(-1, 1) * 10.0 ** random.randrange(-300, 300)
+        case 4 | 5:
+            return "".join(random.choices('aé😀"\\/\n\t\x7f\u2028 ', k=random.randrange(5)))
+        case 6:
+            return [_document(random, depth + 1) for _ in range(random.randrange(4))]
+        case _:
+            names = random.choices(["a", "b", "aa", "é", "", "\\"], k=random.randrange(4))
+            return {name: _document(random, depth + 1) for name in names}
+
+
+def _decimal(random: Random) -> str:
+    digits = "".join(random.choices("0123456789", k=random.randrange(1, 30)))
+    point = random.randrange(len(digits))
+    text = f"{digits[:point] or '0'}.{digits[point:]}" if random.random() < 0.7 else digits
+    exponent = random.choice(("", "", f"e{random.randrange(-50, 50)}"))
+    return random.choice(("", "-")) + text + exponent
+
+
+def _double(random: Random) -> float:
+    number = random.choice((random.uniform(-2, 2), random.randrange(10**9) / 64, 1.0))
+    return float(number * 2.0 ** random.randrange(-140, 120))
+
+
+def _time(random: Random) -> str:
+    day = f"{random.randrange(1, 9999):04}-{random.randrange(1, 13):02}-{random.randrange(1, 29):02}"
+    clock = f"{random.randrange(24):02}:{random.randrange(60):02}:{random.randrange(60):02}"
+    return f"{day}{random.choice(' T')}{clock}.{random.randrange(10**6):06}"
+
+
+def _address(random: Random) -> str:
+    if random.random() < 0.5:
+        address, most = str(IPv4Address(random.randrange(2**32))), 32
+    else:
+        address, most = str(IPv6Address(random.choice((random.randrange(2**128), random.randrange(2**20))))), 128
+    return address + random.choice(("", f"/{random.randrange(most + 1)}"))
+
+
+@pytest.mark.parametrize(
+    ("form", "make", "cast"),
+    [
+        (Form("jsonb"), lambda random: json.dumps(_document(random)), "%s::text::jsonb"),
+        (Form("numeric"), _decimal, "%s::text::numeric"),
+        (Form("float4"), _double, "%s::float8::real"),
+        (Form("float8"), _double, "%s::float8"),
+        (Form("inet"), _address, "%s::text::inet"),
+        (Form("uuid"), lambda random: f"{random.randrange(2**128):032X}", "%s::text::uuid"),
+        (Form("timestamptz"), _time, "%s::text::timestamp AT TIME ZONE 'UTC'"),
+        (Form("timestamptz", zone="America/St_Johns"), _time, "%s::text::timestamp AT TIME ZONE 'America/St_Johns'"),
+        (
+            Form("timestamp", zone="Asia/Tehran"),
+            lambda random: _time(random) + random.choice(("Z", "+05:45", "-1130")),
+            "%s::text::timestamptz AT TIME ZONE 'Asia/Tehran'",
+        ),
+        (Form("date"), lambda random: _time(random)[:10], "%s::text::date"),
+        (Form("time"), lambda random: _time(random)[11:], "%s::text::time"),
+        (
+            Form("interval", unit="clock"),
+            lambda random: f"{random.randrange(10**6)} days, {_time(random)[11:]}",
+            "%s::text::interval",
+        ),
+    ],
+)
+def test_values_as_postgres_reads_them(
+    conn: psycopg.Connection[Any], form: Form, make: Callable[[Random], Any], cast: str
+) -> None:
+    """Where Postgres' own conversion is the right one, the decoder gives what is selected for its outcome."""
+    random = Random(19)
+    values = [make(random) for _ in range(300)]
+    column = MappedColumn("v", "v", "any", form.codec)
+    convert = converter(column)
+    selection = selected(column).as_string(conn)
+    cells = [row[0] for row in decoded([column], [(value,) for value in values]).rows]
+    compared = 0
+    for value, cell in zip(values, cells, strict=True):
+        if isinstance(cell, Unfit):
+            continue
+        found = conn.execute(f"SELECT {selection} FROM (SELECT {cast} AS v) AS t", (value,), binary=True).fetchone()
+        assert found is not None
+        theirs = found[0] if convert is None else convert(found[0])
+        assert same(cell, theirs), (value, cell, theirs)
+        compared += 1
+    assert compared > 200

@@ -11,6 +11,7 @@ import pytest
 from mirror.parity.html import Second, page
 from mirror.parity.report import (
     ColumnDifference,
+    ColumnReport,
     Difference,
     ParityReport,
     Planned,
@@ -65,6 +66,12 @@ def test_the_verdict_is_first(statuses: tuple[Status, ...], verdict: str) -> Non
     body = Structure(text).text.partition("parity: ")[2]
     assert body.startswith(verdict)
     assert re.search(r"<h1[^>]*><span[^>]*>([a-z ]+) \(", text)[1] == verdict  # type: ignore[index]
+
+
+def test_declared_losses_are_told() -> None:
+    table = TableReport("t", "equal", columns=(ColumnReport("id"), ColumnReport("rate", (("rounded to 2 places", 1),))))
+    text = page([(report(table), [])])
+    assert "rate: equal but for 1 value rounded to 2 places" in text and "id: " not in text
 
 
 def test_whatever_comes_from_a_database_is_escaped() -> None:
