@@ -83,7 +83,7 @@ def _since_epoch(text: str, digits: int, note: Note) -> timedelta:
         raise Reject(ZERO_DATE)
     if found.offset is not None:
         raise Reject(WITH_OFFSET)
-    return found.clock - EPOCH + rounded(found.nanoseconds, digits, note)
+    return found.clock - EPOCH + rounded(found.clock.second, found.nanoseconds, digits, note)
 
 
 def _parts(match: re.Match[str] | None, digits: int, note: Note, *, of_days: bool) -> timedelta:
@@ -93,7 +93,7 @@ def _parts(match: re.Match[str] | None, digits: int, note: Note, *, of_days: boo
     sign, days, hours, minutes, seconds, fraction = match.groups()
     whole = timedelta(days=int(days or 0))
     rest = timedelta(hours=int(hours or 0), minutes=int(minutes or 0), seconds=int(seconds or 0))
-    rest += rounded(nanoseconds_of(fraction), digits, note)
+    rest += rounded(int(seconds or 0), nanoseconds_of(fraction), digits, note)
     if sign is None:
         return whole + rest
     return rest - whole if of_days and days is not None else -whole - rest

@@ -89,12 +89,13 @@ def nanoseconds_of(fraction: str | None) -> int:
     return int(fraction.ljust(9, "0")) if fraction else 0
 
 
-def rounded(nanoseconds: int, digits: int, note: Note) -> timedelta:
-    """Nanoseconds to ``digits`` places of a second, at most 6."""
+def rounded(second: int, nanoseconds: int, digits: int, note: Note) -> timedelta:
+    """A fraction to ``digits`` places of a second, at most 6; at 0 places the second may be odd."""
     step = int(10 ** (9 - digits))
     if nanoseconds % step:
         note(places(digits))
-    return timedelta(microseconds=half_even(nanoseconds, step) * step // 1000)
+    odd = second % 2 * 1_000_000_000
+    return timedelta(microseconds=(half_even(odd + nanoseconds, step) * step - odd) // 1000)
 
 
 def within_years(careful: Callable[[Value, Note], str | None], value: Value, note: Note) -> str | None:
@@ -128,7 +129,7 @@ def timestamptz(form: Form) -> Conversion:
             if found is None:
                 return None
             whole = instant_of_clock(found.clock, zone, note) if found.offset is None else found.clock - found.offset
-            return f"{whole + rounded(found.nanoseconds, digits, note)}+00:00"
+            return f"{whole + rounded(found.clock.second, found.nanoseconds, digits, note)}+00:00"
         if type(value) is int or type(value) is float:
             return f"{instant(_of_number(value, form, digits, note))}+00:00"
         return None if value is None else refuse(value, "times")
@@ -153,7 +154,7 @@ def timestamp(form: Form) -> Conversion:
             found = _or_null(read(value), form, note)
             if found is None:
                 return None
-            fine = rounded(found.nanoseconds, digits, note)
+            fine = rounded(found.clock.second, found.nanoseconds, digits, note)
             if found.offset is None:
                 return str(found.clock + fine)
             return str(clock_of_instant(found.clock - found.offset + fine, zone, note, found.offset))
@@ -208,7 +209,7 @@ def time(form: Form) -> Conversion:
             return f"{clock}{seconds or ':00'}{_micros(fraction)}"
         midnight = datetime(1970, 1, 1)
         moment = datetime.fromisoformat(f"1970-01-01 {clock}{seconds}")
-        moment += rounded(nanoseconds_of(fraction), digits, note)
+        moment += rounded(moment.second, nanoseconds_of(fraction), digits, note)
         if moment.date() != midnight.date():
             raise Reject(NEXT_DAY)
         return str(moment.time())
