@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from mirror.adoption.quick import fits_of
 from mirror.core.adopted import Form, Unit
+from mirror.core.tables import Column
 from mirror.core.values import Value
 from mirror.postgres.adopted.codecs import common_form, converter, encoder, form_of
 from mirror.postgres.adopted.mapping import MANY_FORMS, TIMES
@@ -32,7 +33,7 @@ _MICROSECONDS, _MILLISECONDS, _SECONDS = 1e14, 1e11, 1e8
 PLAIN = frozenset(("text", "varchar", "bytea", "enum"))
 _INTEGERS = frozenset(("int2", "int4", "int8"))
 
-What = Literal["reject", "loss", "null", "duplicate", "orphan"]
+What = Literal["reject", "loss", "null", "check", "duplicate", "orphan"]
 #: Gives the key of a row, as people are told it, by its number in the part that is read.
 KeyAt = Callable[[int], str]
 
@@ -181,6 +182,16 @@ class ColumnScan:
                     "reject", self.column, reason, count, self._form_keys.get(form, [])
                 )
         return chosen
+
+
+def form_of_declaration(form: Form, column: Column) -> str:
+    """Of a key's column without a value, the form that its declared type calls for; empty: it says nothing."""
+    declared = column.declared_type.upper()
+    if form.kind in _INTEGERS:
+        return "integer" if column.affinity == "INTEGER" else ""
+    if form.kind == "uuid" and column.affinity == "TEXT":
+        return "hex" if "(32)" in declared else "dashed" if "(36)" in declared else ""
+    return "blob" if form.kind in ("uuid", "bytea") and column.affinity == "BLOB" and declared else ""
 
 
 def image_of(form: Form) -> Callable[[Any], Any] | None:

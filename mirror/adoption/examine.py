@@ -8,6 +8,7 @@ from pathlib import Path
 
 from psycopg.sql import SQL, Identifier
 
+from mirror.adoption.checks import try_checks
 from mirror.adoption.present import Present, look
 from mirror.adoption.presets import Bookkeeping, Preset, are_checkpoints, find_presets, named
 from mirror.adoption.report import Report, TableReport
@@ -80,6 +81,9 @@ def examine(path: Path, conn: Conn, wishes: Wishes, progress: Callable[[str], ob
         mapped = _map_all(report, source, pairs, found, presets)
         plans = _plans(report, source, mapped, pairs, found)
         scans = scan(source, plans, progress)
+        for plan in plans:
+            with translated(_OPERATION, f"{plan.mapping.schema}.{plan.mapping.name}"):
+                try_checks(conn, source, plan, scans[plan.table.name])
         _decide(report, plans, scans)
         mapped = _mapped(source, pairs, found, report.decisions)
         for plan in _plans(report, source, mapped, pairs, found):

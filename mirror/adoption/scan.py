@@ -14,7 +14,7 @@ import apsw
 import numpy as np
 import numpy.typing as npt
 
-from mirror.adoption.columns import PLAIN, ColumnScan, Finding, KeyAt, image_of
+from mirror.adoption.columns import PLAIN, ColumnScan, Finding, KeyAt, form_of_declaration, image_of
 from mirror.adoption.source import Part, Source, shown_key
 from mirror.core.adopted import Form, Unit, form_of_codec
 from mirror.core.tables import Table, TableMapping
@@ -158,9 +158,12 @@ def _scan_table(source: Source, plan: Plan, found: Scan, watched: Collection[_Wa
             key_at = keys_of(plan, part, read)
             for column, values in zip(again, part.columns(), strict=False):
                 column.see(values, key_at)
-    for column in columns:
+    for at, column in enumerate(columns):
         last = decided.get(column.column, column)
-        if form_name := last.decide_form():
+        form_name = last.decide_form()
+        if not last.forms and plan.mapping.columns[at].name in key:
+            form_name = form_of_declaration(column.form, table.columns[at])
+        if form_name:
             found.only[column.column] = form_name
         found.findings += last.findings.values()
 
@@ -211,7 +214,6 @@ def _watched(plans: Sequence[Plan], scans: Mapping[str, Scan]) -> dict[tuple[str
                 continue
             watch(plan, reference.columns)
             watch(parent, reference.referred_columns)
-        unchecked += [f"check {name}: {definition}" for name, definition in plan.found.checks]
         for column in plan.found.columns:
             if column.type.checks and column.name in plan.sources:
                 unchecked.append(f"domain of {column.name}: {', '.join(column.type.checks)}")

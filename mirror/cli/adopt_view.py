@@ -23,6 +23,7 @@ _WHAT = {
     "reject": "would go to mirror.rejects",
     "loss": "would not be kept as it is",
     "null": "would go to mirror.rejects",
+    "check": "would go to mirror.rejects",
     "duplicate": "would go to mirror.rejects",
     "orphan": "would keep the foreign key from being valid in the end",
 }
