@@ -31,7 +31,7 @@ _WRITTEN: tuple[Unit, ...] = ("datetime", "clock", "iso")
 _MICROSECONDS, _MILLISECONDS, _SECONDS = 1e14, 1e11, 1e8
 #: Kinds of which the values are their own images: equal in SQLite, equal in Postgres, and only then.
 PLAIN = frozenset(("text", "varchar", "bytea", "enum"))
-_INTEGERS = frozenset(("int2", "int4", "int8"))
+INTEGERS = frozenset(("int2", "int4", "int8"))
 
 What = Literal["reject", "loss", "null", "check", "duplicate", "orphan"]
 #: Gives the key of a row, as people are told it, by its number in the part that is read.
@@ -80,7 +80,7 @@ class ColumnScan:
         """Of a key: how often its values have which form."""
         self._forms = of_key and form.kind in MANY_FORMS and not form.only
         self._form_keys: dict[str, list[str]] = {}
-        alike = ("hex", "dashed") if form.kind == "uuid" else ("integer",) if form.kind in _INTEGERS else ()
+        alike = ("hex", "dashed") if form.kind == "uuid" else ("integer",) if form.kind in INTEGERS else ()
         self._alike = [fits_of(replace(form, only=each)) for each in alike]
 
     @property
@@ -187,7 +187,7 @@ class ColumnScan:
 def form_of_declaration(form: Form, column: Column) -> str:
     """Of a key's column without a value, the form that its declared type calls for; empty: it says nothing."""
     declared = column.declared_type.upper()
-    if form.kind in _INTEGERS:
+    if form.kind in INTEGERS:
         return "integer" if column.affinity == "INTEGER" else ""
     if form.kind == "uuid" and column.affinity == "TEXT":
         return "hex" if "(32)" in declared else "dashed" if "(36)" in declared else ""
@@ -199,7 +199,7 @@ def image_of(form: Form) -> Callable[[Any], Any] | None:
     if form.kind in PLAIN:
         return None
     encode = encoder(form)
-    whole = form.kind in _INTEGERS
+    whole = form.kind in INTEGERS
 
     def image(value: Any) -> Any:
         if whole and type(value) is int:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from typing import Any
 
 from psycopg.sql import SQL, Composed, Identifier
 
-from mirror.adoption.columns import SHOWN_KEYS
+from mirror.adoption.columns import INTEGERS, SHOWN_KEYS
 from mirror.adoption.scan import Plan
 from mirror.adoption.source import Source, shown_key
 from mirror.postgres.adopted.codecs import encoder
@@ -53,7 +54,9 @@ def look(conn: Conn, source: Source, plan: Plan) -> Present:
             rest.difference_update(keys)
             if not rest:
                 break
-    shown = [shown_key(values) for values in sorted(rest)[:SHOWN_KEYS]]
+    whole = [plan.forms[plan.sources[name]].kind in INTEGERS for name in key]
+    first = [[int(text) if is_whole else text for text, is_whole in zip(each, whole, strict=True)] for each in rest]
+    shown = [shown_key(tuple(values)) for values in nsmallest(SHOWN_KEYS, first)]
     return Present(rows, rows - len(rest), len(rest), shown)
 
 

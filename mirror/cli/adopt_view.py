@@ -50,13 +50,14 @@ def show(report: Report, console: Console, *, options: str, adopted: bool) -> No
 
 
 def _show_tables(report: Report, console: Console) -> None:
-    columns = ("table", "in Postgres", "key", Column("rows", justify="right"), "there already")
+    names = (Column(name, overflow="fold") for name in ("table", "in Postgres", "key"))
+    columns = (*names, Column("rows", justify="right"), "there already")
     shown = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for table in sorted(report.tables, key=lambda each: each.mapping.table.name):
         mapping = table.mapping
         key = "_rowid, until the end" if mapping.key is None else ", ".join(mapping.key)
-        names = text(mapping.table.name), text(f"{mapping.schema}.{mapping.name}"), text(key)
-        shown.add_row(*names, f"{table.rows:,}", text(_present(table)))
+        place = text(f"{mapping.schema}.{mapping.name}")
+        shown.add_row(text(mapping.table.name), place, text(key), f"{table.rows:,}", text(_present(table)))
     print_table(console, shown)
 
 

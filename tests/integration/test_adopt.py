@@ -216,7 +216,7 @@ def test_rows_that_the_source_never_had(cli: CommandLine, app: Path, dsn: str) -
     run(dsn, "INSERT INTO shop_note VALUES ('of Postgres')")
     found = report(cli, app, code=1)
     (types,) = [each["present"] for each in found["tables"] if each["table"] == "django_content_type"]
-    assert types == {"rows": 3, "replaced": 2, "only_there": 1, "keys": ['["7"]']}
+    assert types == {"rows": 3, "replaced": 2, "only_there": 1, "keys": ["[7]"]}
     assert len(blockers(found)) == 2
     assert report(cli, app, "--replace-rows")["adopted"]
     decisions = decided(dsn)
@@ -246,6 +246,25 @@ def test_the_unit_of_numbers_is_found_or_asked_for(cli: CommandLine, folder: Pat
         "clock is no unit of times",
         "it is no column of times or intervals that is mirrored",
     ]
+
+
+def test_a_preset_says_the_unit(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """Prisma writes milliseconds, also before 1970; its migrations are the same on both sides."""
+    path = folder / "prisma.db"
+    records = "CREATE TABLE _prisma_migrations(id TEXT PRIMARY KEY NOT NULL, migration_name TEXT NOT NULL)"
+    added = "INSERT INTO _prisma_migrations VALUES ('{}', '20260101_init')"
+    change(
+        path,
+        "PRAGMA journal_mode=WAL",
+        records,
+        added.format("of SQLite"),
+        'CREATE TABLE "Post"("id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "at" DATETIME NOT NULL)',
+        """INSERT INTO "Post" VALUES (1, -3000), (2, '2026-01-01T00:00:00.035+00:00'), (3, '2026-01-01 00:00:00')""",
+    )
+    run(dsn, f'{records}; {added.format("of Postgres")}; CREATE TABLE "Post"(id serial PRIMARY KEY, at timestamp(3))')
+    found = report(cli, path)
+    assert found["presets"] == ["prisma"] and found["decisions"]["units"] == {"Post": {"at": "ms"}}
+    assert findings(found, "Post") == {} and found["problems"] == []
 
 
 def test_of_a_key_the_form_of_most_values_is_taken(cli: CommandLine, folder: Path, dsn: str) -> None:
