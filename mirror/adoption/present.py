@@ -22,6 +22,8 @@ from mirror.postgres.target import Conn
 
 #: Keys that are sent to Postgres at once.
 _KEYS_AT_ONCE = 10_000
+#: Rows in Postgres of which the keys are compared: they are in memory.
+MOST_ROWS = 1_000_000
 
 
 @dataclass(slots=True)
@@ -35,6 +37,8 @@ class Present:
     """Rows that the source never had."""
     keys: list[str] = field(default_factory=list)
     """Of the first of these."""
+    too_many: bool = False
+    """Whether there are more than :data:`MOST_ROWS`, and they were not compared."""
 
 
 def look(conn: Conn, source: Source, plan: Plan) -> Present:
@@ -47,8 +51,10 @@ def look(conn: Conn, source: Source, plan: Plan) -> Present:
         return Present(rows, only_there=rows)
     key = plan.mapping.key
     listed = SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in key)
-    rest = set(conn.execute(SQL("SELECT {} FROM {}").format(listed, place)).fetchall())
+    rest = set(conn.execute(SQL("SELECT {} FROM {} LIMIT {}").format(listed, place, MOST_ROWS + 1)).fetchall())
     rows = len(rest)
+    if rows > MOST_ROWS:
+        return Present(rows, too_many=True)
     if rest:
         for keys in _keys(conn, source, plan, key):
             rest.difference_update(keys)

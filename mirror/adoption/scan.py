@@ -226,6 +226,8 @@ def _not_tried(plan: Plan, key: UniqueKey) -> str:
         return "it is of an expression"
     if key.condition:
         return f"it is of the rows with {key.condition}"
+    if key.nulls_equal and any(not plan.found.column(name).not_null for name in plain(key) or ()):
+        return "two NULLs are equal in it"
     return "" if set(plain(key) or ()) <= set(plan.sources) else "it has a column that the source lacks"
 
 
@@ -237,7 +239,7 @@ def _is_proved(plan: Plan, key: UniqueKey) -> bool:
     forms = plan.forms
     columns = {plan.sources[name] for name in names}
     alike = all(forms[column].kind in PLAIN for column in columns)
-    return alike and not key.nulls_equal and any(set(unique) <= columns for unique in plan.uniques if unique)
+    return alike and any(set(unique) <= columns for unique in plan.uniques if unique)
 
 
 def _find_duplicates(

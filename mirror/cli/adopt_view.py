@@ -50,8 +50,8 @@ def show(report: Report, console: Console, *, options: str, adopted: bool) -> No
 
 
 def _show_tables(report: Report, console: Console) -> None:
-    names = (Column(name, overflow="fold") for name in ("table", "in Postgres", "key"))
-    columns = (*names, Column("rows", justify="right"), "there already")
+    columns = [Column(name, overflow="fold") for name in ("table", "in Postgres", "key")]
+    columns += [Column("rows", justify="right"), Column("there already")]
     shown = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for table in sorted(report.tables, key=lambda each: each.mapping.table.name):
         mapping = table.mapping
@@ -65,6 +65,8 @@ def _present(table: TableReport) -> str:
     present = table.present
     if present is None or not present.rows:
         return ""
+    if present.too_many:
+        return "too many to compare"
     words = [f"{counted(present.replaced, 'row')} replaced"] if present.replaced else []
     words += [f"{counted(present.only_there, 'row')} that the source lacks"] if present.only_there else []
     return ", ".join(words)

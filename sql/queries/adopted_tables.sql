@@ -3,7 +3,10 @@
 -- by their bytes, and the sequence that is owned. uniques: of each valid unique index, its name, whether it is the primary
 -- key, whether it is checked at once, whether two NULLs are equal, its columns (null: an expression), and its condition.
 -- refs: the foreign keys, each with its statement. checks: name, expression and columns. triggers: those of users that are on.
-SELECT c.relname, c.relkind = 'p', c.reltuples::bigint, pg_catalog.pg_relation_size(c.oid),
+SELECT c.relname, c.relkind = 'p', c.reltuples::bigint,
+       CASE c.relkind WHEN 'p' THEN (SELECT coalesce(sum(pg_catalog.pg_relation_size(relid)), 0)
+                                       FROM pg_catalog.pg_partition_tree(c.oid))
+                      ELSE pg_catalog.pg_relation_size(c.oid) END::bigint,
        (SELECT coalesce(jsonb_agg(jsonb_build_object(
                    'name', a.attname,
                    'type', a.atttypid::bigint,

@@ -129,7 +129,13 @@ def test_a_dry_run_and_then_the_adoption(cli: CommandLine, app: Path, dsn: str) 
     assert not any(each["findings"] for each in tables.values()), tables
     assert dry["kept"] == ["django_migrations"] and dry["only_in_postgres"] == ["django_session"]
     assert dry["virtual"] == ["search (fts5)"]
-    assert tables["django_content_type"]["present"] == {"rows": 2, "replaced": 2, "only_there": 0, "keys": []}
+    assert tables["django_content_type"]["present"] == {
+        "rows": 2,
+        "replaced": 2,
+        "only_there": 0,
+        "keys": [],
+        "too_many": False,
+    }
     product = tables["shop_product"]
     assert product["key"] == ["id"] and product["rows"] == 2 and product["computed"] == ["total"]
     assert product["only_in_postgres"] == ["search"]
@@ -216,7 +222,7 @@ def test_rows_that_the_source_never_had(cli: CommandLine, app: Path, dsn: str) -
     run(dsn, "INSERT INTO shop_note VALUES ('of Postgres')")
     found = report(cli, app, code=1)
     (types,) = [each["present"] for each in found["tables"] if each["table"] == "django_content_type"]
-    assert types == {"rows": 3, "replaced": 2, "only_there": 1, "keys": ["[7]"]}
+    assert types == {"rows": 3, "replaced": 2, "only_there": 1, "keys": ["[7]"], "too_many": False}
     assert len(blockers(found)) == 2
     assert report(cli, app, "--replace-rows")["adopted"]
     decisions = decided(dsn)
@@ -291,6 +297,8 @@ def test_what_keeps_a_source_from_being_adopted(cli: CommandLine, app: Path, dsn
     found = report(cli, app, code=1)
     assert {(each["table"], each["column"]) for each in found["problems"]} == {("extra", ""), ("shop_note", "more")}
     assert found["only_in_source"] == ["extra"]
+    ghosts = report(cli, app, "--map", "ghost=a", "--drop-column", "spook.x", code=1)
+    assert {"ghost", "spook"} <= {each["table"] for each in ghosts["problems"]}
     assert report(cli, app, "--exclude", "ext*", "--drop-column", "shop_note.more")["adopted"]
     decisions = decided(dsn)
     assert decisions is not None and decisions.dropped == {"shop_note": ("more",)} and decisions.excluded == ("ext*",)

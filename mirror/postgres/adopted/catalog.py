@@ -97,10 +97,7 @@ def _table(conn: Conn, schema: str, row: tuple[Any, ...], types: Mapping[int, _T
 
 
 def _rows(conn: Conn, schema: str, name: str, estimate: int, size: int) -> int | None:
-    """How many rows a table has; of a large one Postgres' estimate, None where it has none.
-
-    A partitioned table has no size of its own, so it is counted.
-    """
+    """How many rows a table has; of a large one Postgres' estimate, None where it has none."""
     if size > COUNTED_BYTES:
         return estimate if estimate >= 0 else None
     found = conn.execute(SQL("SELECT count(*) FROM {}").format(Identifier(schema, name))).fetchone()
