@@ -41,13 +41,14 @@ array       text of a JSON array, of what :attr:`Form.element` takes; true and f
             rectangular and without empty ones; where elements are JSON, only null
 =========== ====================================================================================================
 
-Integers in texts and offsets, and digits anywhere, are ASCII; nothing has spaces around it but JSON.
+Digits are ASCII; nothing has spaces around it but JSON.
 
-A loss is a value that is taken and not given back: a fraction rounded half to even to :attr:`Form.digits` or
-:attr:`Form.scale` places (of a real that is a time only where the double nearest to the result is another), an offset
-that is not the zone's at that time (timestamp, date), a wall clock that occurs twice in the zone (of timestamptz: the
-first is taken; of timestamp and date: a number or a text with an offset that is the second) — one that never occurs is
-a reject of timestamptz —, a number that a float4 rounds, spaces at the end of char, texts that are NULL.
+A loss is a value that is taken and not given back: what is rounded half to even to :attr:`Form.digits` places of a
+second (5.5 to 6, 4.5 to 4; of a real that is a time only where the double nearest to the result is another) or to
+:attr:`Form.scale` places; an offset that is not the zone's at that time (timestamp, date); a wall clock that occurs
+twice in the zone (of timestamptz: the first is taken; of timestamp and date: a number or a text with an offset that is
+the second) — one that never occurs is a reject of timestamptz —; a number that a float4 rounds; spaces at the end of
+char; a text that is NULL.
 """
 
 from __future__ import annotations

@@ -43,6 +43,14 @@ def address(form: Form) -> Conversion:
             raise Reject(NOT_AN_ADDRESS)
         if of_network and int(ip) & ((1 << (bits - length)) - 1):
             raise Reject(RIGHT_OF_THE_MASK)
-        return f"{ip}/{length}" if of_network or length < bits else str(ip)
+        text = _shortest(ip)
+        return f"{text}/{length}" if of_network or length < bits else text
 
     return convert
+
+
+def _shortest(ip: IPv4Address | IPv6Address) -> str:
+    """As Postgres writes it, and Python from 3.13 on."""
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        return f"::ffff:{ip.ipv4_mapped}"
+    return str(ip)

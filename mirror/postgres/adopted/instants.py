@@ -31,7 +31,7 @@ def places(digits: int) -> str:
 
 def zone_of(name: str) -> tzinfo:
     """An IANA name's zone; raises ``KeyError`` (``ZoneInfoNotFoundError``) or ``ValueError`` for another name."""
-    return UTC if name == "UTC" else ZoneInfo(name)
+    return UTC if name in ("UTC", "Etc/UTC") else ZoneInfo(name)
 
 
 def half_even(numerator: int, denominator: int) -> int:
@@ -60,6 +60,8 @@ def microseconds(number: float, unit: str, digits: int, note: Note) -> int:
     """
     numerator, denominator = exact_microseconds(number, unit)
     step = int(10 ** (6 - digits))
+    if denominator == 1 and numerator % step == 0:
+        return numerator
     rounded = half_even(numerator, denominator * step) * step
     kept = rounded == numerator if denominator == 1 else rounded / UNITS[unit] == number
     if not kept:
@@ -69,15 +71,14 @@ def microseconds(number: float, unit: str, digits: int, note: Note) -> int:
 
 def instant(micros: int) -> datetime:
     """The instant so many microseconds after 1970 began."""
-    return EPOCH + timedelta(microseconds=micros)
+    return EPOCH + timedelta(0, 0, micros)
 
 
 def instant_of_clock(clock: datetime, zone: tzinfo, note: Note) -> datetime:
     """When ``zone`` shows a clock; the first time if it does so twice. Raises :class:`Reject` if it never does."""
     if zone is UTC:
         return clock
-    first = clock.replace(tzinfo=zone).utcoffset()
-    second = clock.replace(tzinfo=zone, fold=1).utcoffset()
+    first, second = zone.utcoffset(clock), zone.utcoffset(clock.replace(fold=1))
     assert first is not None and second is not None
     if first < second:  # the offset before a gap, and the one after it
         raise Reject(NEVER)

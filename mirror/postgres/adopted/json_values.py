@@ -34,8 +34,9 @@ MAX_DEPTH = 500
 _CHECKER = msgspec.json.Decoder(msgspec.Raw)
 #: What a document consists of, once it is known to be one: strings, brackets, numbers.
 _TOKENS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{\]}]|-?\d[-+.0-9eE]*+', re.ASCII | re.DOTALL)
-#: A number that numeric does not hold has so many digits, or so long an exponent.
-_LONG_NUMBER = re.compile(r"\d(?:[eE][-+]?\d{4}|\d{4999})", re.ASCII)
+#: 0 for each digit, e for E.
+_SHAPE = bytes.maketrans(b"0123456789E", b"0000000000e")
+_MANY_DIGITS = b"0" * 5000
 #: In jsonb, a value of so few bytes that it is read from one or two characters, with all that describes it.
 _ROOM_OF_A_VALUE = 16
 
@@ -47,7 +48,7 @@ def jsonb(form: Form) -> Conversion:
         if type(value) is not str and type(value) is not bytes:
             return _of_other(value)
         text = document(value)
-        if "\\u0000" in text or _LONG_NUMBER.search(text) is not None:
+        if "\\u0000" in text or _may_be_out_of_range(text.encode().translate(_SHAPE, b"+-")):
             _check_tokens(text)
         _check_room(text)
         return text
@@ -80,7 +81,7 @@ def document(value: str | bytes) -> str:
         raise Reject(TOO_DEEP) from error
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise Reject(NOT_JSON if isinstance(value, str) else NOT_UTF8) from error
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+    if len(text) > 2 * MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise Reject(TOO_DEEP)
     return text
 
@@ -95,6 +96,11 @@ def _of_other(value: Value) -> str | None:
     if not math.isfinite(value):
         raise Reject(NOT_FINITE)
     return repr(value)
+
+
+def _may_be_out_of_range(shape: bytes) -> bool:
+    """Whether there is an exponent of 4 digits, or a number of 5000, in a document or in its strings."""
+    return b"0e0000" in shape or _MANY_DIGITS in shape
 
 
 def _depth(text: str) -> int:

@@ -55,6 +55,8 @@ def numeric(form: Form) -> Conversion:
     def convert(value: Value, note: Note = unheard, /) -> str | None:
         if type(value) is int:
             text = str(value)
+            if scale == 0 and most is not None and len(text) <= most:
+                return text
         elif type(value) is float:
             text = of_real(value)
         elif value is None:
@@ -64,16 +66,18 @@ def numeric(form: Form) -> Conversion:
             match = DECIMAL.fullmatch(text)
             if match is None:
                 raise Reject(NOT_A_NUMBER)
-            if not fits_numeric(*match.groups()):
+            if (match[3] is not None or len(text) > MAX_FRACTION) and not fits_numeric(*match.groups()):
                 raise Reject(OUT_OF_RANGE)
         return text if scale is None else limited(text, scale, note)
 
     def of_real(value: float) -> str:
         if not math.isfinite(value):
             raise Reject(NOT_FINITE)
-        if trusted >= 17 or float(text := f"{value:.{trusted}g}") == value:
-            return repr(value)
-        return text
+        text = repr(value)
+        if trusted >= 17 or len(text) <= trusted:
+            return text
+        shown = f"{value:.{trusted}g}"
+        return text if float(shown) == value else shown
 
     def limited(text: str, places: int, note: Note) -> str:
         whole, _, fraction = text.partition(".")

@@ -7,6 +7,7 @@ without ``urn:uuid:`` before it, or a blob of 16 bytes.
 from __future__ import annotations
 
 import re
+import struct
 
 from mirror.core.adopted import Form
 from mirror.core.values import Value
@@ -19,11 +20,8 @@ NOT_A_LABEL = "a text that is no label of the enum"
 NOT_A_UUID = "a text that is not a uuid"
 NOT_16_BYTES = "a blob that has not 16 bytes, in a column of uuids"
 
-_UUID = re.compile(
-    r"(?:urn:uuid:)?(?:([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})|"
-    r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}))",
-    re.ASCII,
-)
+_DASHED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
+_PARTS = struct.Struct("8s4s4s4s12s")
 
 
 def check_size(value: str | bytes) -> None:
@@ -84,17 +82,24 @@ def uuid(form: Form) -> Conversion:
 
     def convert(value: Value, note: Note = unheard, /) -> str | None:
         if type(value) is str:
-            match = _UUID.fullmatch(value) or _UUID.fullmatch(value.lower())
-            if match is None:
+            if len(value) != 32:
+                value = value.lower().removeprefix("urn:uuid:")
+                if _DASHED.fullmatch(value) is not None:
+                    return value
+            try:
+                raw = bytes.fromhex(value)
+            except ValueError as error:
+                raise Reject(NOT_A_UUID) from error
+            if len(raw) != 16 or len(value) != 32:  # spaces between digits were left out
                 raise Reject(NOT_A_UUID)
-            return match[6] or "-".join(match.groups()[:5])
-        if value is None:
+        elif value is None:
             return None
-        if type(value) is not bytes:
+        elif type(value) is not bytes:
             refuse(value, "uuids")
-        if len(value) != 16:
+        elif len(value) != 16:
             raise Reject(NOT_16_BYTES)
-        digits = value.hex()
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        else:
+            raw = value
+        return b"-".join(_PARTS.unpack(raw.hex().encode())).decode()
 
     return convert

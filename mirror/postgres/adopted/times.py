@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from mirror.core.adopted import Form
@@ -56,8 +57,12 @@ TIME = re.compile(rf"({_CLOCK})(?:(:[0-5]\d)(?:\.(\d{{1,9}}))?)?", re.ASCII)
 _DAY = r"(?!0000)\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
 #: Most days that exist, so that no calendar is asked: the 29th of February is not among them.
 _SURE_DAY = re.compile(_DAY, re.ASCII)
-#: Most times of programs. Groups: day, clock, fraction, an offset of UTC.
-_SURE = re.compile(rf"({_DAY})[ T]({_CLOCK}:[0-5]\d)(?:\.(\d{{1,6}}))?(Z|[+-]00:?00)?", re.ASCII)
+
+#: A time just as Postgres gets it.
+_AS_POSTGRES = re.compile(rf"{_DAY} {_CLOCK}:[0-5]\d(?:\.(?!000000)\d{{6}})?", re.ASCII)
+#: Times as most programs write them. Groups: day, clock, fraction, offset.
+_USUAL = re.compile(rf"({_DAY})[ T]({_CLOCK}:[0-5]\d)(?:\.(\d{{1,6}}))?({_OFFSET})?", re.ASCII)
+_OF_UTC = frozenset(("Z", "+00:00", "-00:00"))
 
 
 class Written(NamedTuple):
@@ -81,7 +86,7 @@ def read(text: str) -> Written | None:
         clock = datetime.fromisoformat(f"{day}{minutes or ' 00:00'}{seconds or ':00'}")
     except ValueError as error:
         raise Reject(NO_SUCH_TIME) from error
-    return Written(clock, nanoseconds_of(fraction), None if offset is None else _offset(offset))
+    return Written(clock, nanoseconds_of(fraction), None if offset is None else offset_of(offset))
 
 
 def nanoseconds_of(fraction: str | None) -> int:
@@ -111,17 +116,41 @@ def digits_of(form: Form) -> int:
     return 6 if form.digits is None else form.digits
 
 
+@lru_cache(maxsize=4096)
+def offset_of(text: str) -> timedelta:
+    """An offset from UTC."""
+    if text == "Z":
+        return timedelta(0)
+    size = timedelta(hours=int(text[1:3]), minutes=int(text[-2:]))
+    return -size if text[0] == "-" else size
+
+
 def timestamptz(form: Form) -> Conversion:
     """Instants."""
     zone, digits = zone_of(form.zone), digits_of(form)
     in_utc = zone is UTC
+    at_once, usual = in_utc and digits == 6, _USUAL.fullmatch
+    unchanged: frozenset[str | None] = _OF_UTC | {None} if in_utc else _OF_UTC
 
     def convert(value: Value, note: Note = unheard, /) -> str | None:
-        if type(value) is str and (match := _SURE.fullmatch(value)) is not None:
-            day, clock, fraction, offset = match.groups()
-            if (in_utc or offset is not None) and (fraction is None or len(fraction) <= digits):
-                return f"{day} {clock}{_micros(fraction)}+00:00"
+        if type(value) is str:
+            if at_once and _AS_POSTGRES.fullmatch(value) is not None:
+                return value + "+00:00"
+            if (match := usual(value)) is not None:
+                day, clock, fraction, offset = match.groups()
+                if fraction is None or len(fraction) <= digits:
+                    if offset not in unchanged:
+                        day, clock = converted(f"{day} {clock}", offset, note)
+                    return f"{day} {clock}{_micros(fraction)}+00:00"
         return within_years(carefully, value, note)
+
+    def converted(clock: str, offset: str | None, note: Note) -> list[str]:
+        moment = datetime.fromisoformat(clock)
+        try:
+            whole = instant_of_clock(moment, zone, note) if offset is None else moment - offset_of(offset)
+        except OverflowError as error:
+            raise Reject(OUTSIDE) from error
+        return whole.isoformat(" ").split(" ")
 
     def carefully(value: Value, note: Note) -> str | None:
         if type(value) is str:
@@ -129,9 +158,10 @@ def timestamptz(form: Form) -> Conversion:
             if found is None:
                 return None
             whole = instant_of_clock(found.clock, zone, note) if found.offset is None else found.clock - found.offset
-            return f"{whole + rounded(found.clock.second, found.nanoseconds, digits, note)}+00:00"
+            whole += rounded(found.clock.second, found.nanoseconds, digits, note)
+            return whole.isoformat(" ") + "+00:00"
         if type(value) is int or type(value) is float:
-            return f"{instant(_of_number(value, form, digits, note))}+00:00"
+            return instant(_of_number(value, form, digits, note)).isoformat(" ") + "+00:00"
         return None if value is None else refuse(value, "times")
 
     return convert
@@ -140,13 +170,17 @@ def timestamptz(form: Form) -> Conversion:
 def timestamp(form: Form) -> Conversion:
     """Wall clocks."""
     zone, digits = zone_of(form.zone), digits_of(form)
-    in_utc = zone is UTC
+    at_once, usual = digits == 6, _USUAL.fullmatch
+    unchanged: frozenset[str | None] = _OF_UTC | {None} if zone is UTC else frozenset((None,))
 
     def convert(value: Value, note: Note = unheard, /) -> str | None:
-        if type(value) is str and (match := _SURE.fullmatch(value)) is not None:
-            day, clock, fraction, offset = match.groups()
-            if (in_utc or offset is None) and (fraction is None or len(fraction) <= digits):
-                return f"{day} {clock}{_micros(fraction)}"
+        if type(value) is str:
+            if at_once and _AS_POSTGRES.fullmatch(value) is not None:
+                return value
+            if (match := usual(value)) is not None:
+                day, clock, fraction, offset = match.groups()
+                if offset in unchanged and (fraction is None or len(fraction) <= digits):
+                    return f"{day} {clock}{_micros(fraction)}"
         return within_years(carefully, value, note)
 
     def carefully(value: Value, note: Note) -> str | None:
@@ -207,10 +241,9 @@ def time(form: Form) -> Conversion:
         clock, seconds, fraction = match.groups()
         if fraction is None or len(fraction) <= digits:
             return f"{clock}{seconds or ':00'}{_micros(fraction)}"
-        midnight = datetime(1970, 1, 1)
         moment = datetime.fromisoformat(f"1970-01-01 {clock}{seconds}")
         moment += rounded(moment.second, nanoseconds_of(fraction), digits, note)
-        if moment.date() != midnight.date():
+        if moment.day != 1:
             raise Reject(NEXT_DAY)
         return str(moment.time())
 
@@ -223,13 +256,6 @@ def _micros(fraction: str | None) -> str:
         return ""
     filled = fraction.ljust(6, "0")
     return "" if filled == "000000" else f".{filled}"
-
-
-def _offset(text: str) -> timedelta:
-    if text == "Z":
-        return timedelta(0)
-    size = timedelta(hours=int(text[1:3]), minutes=int(text[-2:]))
-    return -size if text[0] == "-" else size
 
 
 def _or_null(found: Written | None, form: Form, note: Note) -> Written | None:
