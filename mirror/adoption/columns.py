@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from mirror.adoption.quick import fits_of
 from mirror.core.adopted import Form, Unit
+from mirror.core.tables import Column
 from mirror.core.values import Value
 from mirror.postgres.adopted.codecs import common_form, converter, encoder, form_of
 from mirror.postgres.adopted.mapping import MANY_FORMS, TIMES
@@ -30,9 +31,9 @@ _WRITTEN: tuple[Unit, ...] = ("datetime", "clock", "iso")
 _MICROSECONDS, _MILLISECONDS, _SECONDS = 1e14, 1e11, 1e8
 #: Kinds of which the values are their own images: equal in SQLite, equal in Postgres, and only then.
 PLAIN = frozenset(("text", "varchar", "bytea", "enum"))
-_INTEGERS = frozenset(("int2", "int4", "int8"))
+INTEGERS = frozenset(("int2", "int4", "int8"))
 
-What = Literal["reject", "loss", "null", "duplicate", "orphan"]
+What = Literal["reject", "loss", "null", "check", "duplicate", "orphan"]
 #: Gives the key of a row, as people are told it, by its number in the part that is read.
 KeyAt = Callable[[int], str]
 
@@ -79,7 +80,7 @@ class ColumnScan:
         """Of a key: how often its values have which form."""
         self._forms = of_key and form.kind in MANY_FORMS and not form.only
         self._form_keys: dict[str, list[str]] = {}
-        alike = ("hex", "dashed") if form.kind == "uuid" else ("integer",) if form.kind in _INTEGERS else ()
+        alike = ("hex", "dashed") if form.kind == "uuid" else ("integer",) if form.kind in INTEGERS else ()
         self._alike = [fits_of(replace(form, only=each)) for each in alike]
 
     @property
@@ -183,12 +184,22 @@ class ColumnScan:
         return chosen
 
 
+def form_of_declaration(form: Form, column: Column) -> str:
+    """Of a key's column without a value, the form that its declared type calls for; empty: it says nothing."""
+    declared = column.declared_type.upper()
+    if form.kind in INTEGERS:
+        return "integer" if column.affinity == "INTEGER" else ""
+    if form.kind == "uuid" and column.affinity == "TEXT":
+        return "hex" if "(32)" in declared else "dashed" if "(36)" in declared else ""
+    return "blob" if form.kind in ("uuid", "bytea") and column.affinity == "BLOB" and declared else ""
+
+
 def image_of(form: Form) -> Callable[[Any], Any] | None:
     """What two values are compared by that Postgres finds equal; None: themselves. NULL where it takes none."""
     if form.kind in PLAIN:
         return None
     encode = encoder(form)
-    whole = form.kind in _INTEGERS
+    whole = form.kind in INTEGERS
 
     def image(value: Any) -> Any:
         if whole and type(value) is int:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from psycopg.sql import SQL, Identifier
 
-from mirror.adoption.present import Present, look
+from mirror.adoption.checks import try_checks
+from mirror.adoption.present import MOST_ROWS, Present, look
 from mirror.adoption.presets import Bookkeeping, Preset, are_checkpoints, find_presets, named
 from mirror.adoption.report import Report, TableReport
 from mirror.adoption.scan import Plan, Scan, scan
@@ -26,6 +27,7 @@ from mirror.postgres.target import Conn
 _OPERATION = "look at the application's tables"
 #: Migrations that are named where the two sides differ.
 _NAMED = 5
+_NO_TABLE = "{} names a table that the source does not have"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ def examine(path: Path, conn: Conn, wishes: Wishes, progress: Callable[[str], ob
     """
     with translated(_OPERATION, wishes.schema):
         found = read_tables(conn, wishes.schema)
+        ours = _filled(conn, str(path), wishes.schema)
     with open_source(path) as source:
         whole = source.schema()
         presets = _presets(wishes, whole.tables, found)
@@ -68,7 +71,7 @@ def examine(path: Path, conn: Conn, wishes: Wishes, progress: Callable[[str], ob
             )
             report.problems.append(Problem("blocker", "checkpoints", "", detail, step))
         pairs = pair_tables(whole.tables, found, report.decisions)
-        _take_pairs(report, pairs)
+        _take_pairs(report, pairs, whole.tables)
         if not found:
             detail = f"there is no table of an application in the schema {wishes.schema}"
             step = "run the application's own migrations on this database first, or name its schema with --schema"
@@ -80,19 +83,34 @@ def examine(path: Path, conn: Conn, wishes: Wishes, progress: Callable[[str], ob
         mapped = _map_all(report, source, pairs, found, presets)
         plans = _plans(report, source, mapped, pairs, found)
         scans = scan(source, plans, progress)
+        for plan in plans:
+            with translated(_OPERATION, f"{plan.mapping.schema}.{plan.mapping.name}"):
+                try_checks(conn, source, plan, scans[plan.table.name])
         _decide(report, plans, scans)
         mapped = _mapped(source, pairs, found, report.decisions)
         for plan in _plans(report, source, mapped, pairs, found):
             name = plan.table.name
             progress(f"{plan.mapping.name} in Postgres")
             present = None
-            if plan.found.rows != 0 and not scans[name].error:
+            if plan.found.rows != 0 and not scans[name].error and plan.mapping.name not in ours:
                 with translated(_OPERATION, f"{plan.mapping.schema}.{plan.mapping.name}"):
                     present = look(conn, source, plan)
             _take_present(report, name, present)
             computed = report.decisions.computed.get(name, ())
             report.tables.append(_table_report(plan, mapped[name], scans[name], present, computed))
     return report
+
+
+def _filled(conn: Conn, path: str, schema: str) -> frozenset[str]:
+    """The tables that the mirror of this source fills already: what is there is the source's."""
+    if conn.execute("SELECT to_regclass('mirror.tables') IS NULL").fetchone() == (True,):
+        return frozenset()
+    rows = conn.execute(
+        "SELECT t.target_table FROM mirror.tables t JOIN mirror.sources s USING (source_id)"
+        " WHERE s.path = $1::text AND t.target_schema = $2::text",
+        (path, schema),
+    )
+    return frozenset(str(name) for (name,) in rows.fetchall())
 
 
 def _presets(wishes: Wishes, source: Mapping[str, object], found: Mapping[str, FoundTable]) -> list[Preset]:
@@ -123,11 +141,17 @@ def _begin(wishes: Wishes, presets: Sequence[Preset]) -> Decisions:
     )
 
 
-def _take_pairs(report: Report, pairs: Pairs) -> None:
+def _take_pairs(report: Report, pairs: Pairs, tables: Mapping[str, object]) -> None:
     report.kept = tuple(sorted(name for name, reason in pairs.left_out.items() if reason == "kept"))
     report.excluded = tuple(sorted(name for name, reason in pairs.left_out.items() if reason == "excluded"))
     report.only_in_source, report.only_in_postgres = pairs.only_in_source, pairs.only_in_postgres
     report.problems += pairs.problems
+    for name in report.decisions.tables:
+        if of_name(tables, name) is None:
+            report.problems.append(Problem("blocker", name, "", _NO_TABLE.format("--map"), "correct --map"))
+    for name in report.decisions.dropped:
+        if of_name(tables, name) is None:
+            report.problems.append(Problem("blocker", name, "", _NO_TABLE.format("--drop-column"), "correct it"))
 
 
 def _compare_migrations(
@@ -261,7 +285,13 @@ def _decide(report: Report, plans: Sequence[Plan], scans: Mapping[str, Scan]) ->
 
 
 def _take_present(report: Report, table: str, present: Present | None) -> None:
-    if present is None or not present.only_there or report.decisions.replace_rows:
+    if present is None or report.decisions.replace_rows:
+        return
+    if present.too_many:
+        detail = f"there are more than {MOST_ROWS:,} rows in Postgres: whether the source has them was not looked at"
+        step = f"--replace-rows, if the source has them, or nobody needs them; or --exclude {table}"
+        report.problems.append(Problem("blocker", table, "", detail, step))
+    if not present.only_there:
         return
     keys = f": {', '.join(present.keys)}" if present.keys else ""
     detail = f"{counted(present.only_there, 'row')} in Postgres that the source does not have would be deleted{keys}"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from typing import Any
 
 from psycopg.sql import SQL, Composed, Identifier
 
-from mirror.adoption.columns import SHOWN_KEYS
+from mirror.adoption.columns import INTEGERS, SHOWN_KEYS
 from mirror.adoption.scan import Plan
 from mirror.adoption.source import Source, shown_key
 from mirror.postgres.adopted.codecs import encoder
@@ -21,6 +22,8 @@ from mirror.postgres.target import Conn
 
 #: Keys that are sent to Postgres at once.
 _KEYS_AT_ONCE = 10_000
+#: Rows in Postgres of which the keys are compared: they are in memory.
+MOST_ROWS = 1_000_000
 
 
 @dataclass(slots=True)
@@ -34,6 +37,8 @@ class Present:
     """Rows that the source never had."""
     keys: list[str] = field(default_factory=list)
     """Of the first of these."""
+    too_many: bool = False
+    """Whether there are more than :data:`MOST_ROWS`, and they were not compared."""
 
 
 def look(conn: Conn, source: Source, plan: Plan) -> Present:
@@ -46,14 +51,18 @@ def look(conn: Conn, source: Source, plan: Plan) -> Present:
         return Present(rows, only_there=rows)
     key = plan.mapping.key
     listed = SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in key)
-    rest = set(conn.execute(SQL("SELECT {} FROM {}").format(listed, place)).fetchall())
+    rest = set(conn.execute(SQL("SELECT {} FROM {} LIMIT {}").format(listed, place, MOST_ROWS + 1)).fetchall())
     rows = len(rest)
+    if rows > MOST_ROWS:
+        return Present(rows, too_many=True)
     if rest:
         for keys in _keys(conn, source, plan, key):
             rest.difference_update(keys)
             if not rest:
                 break
-    shown = [shown_key(values) for values in sorted(rest)[:SHOWN_KEYS]]
+    whole = [plan.forms[plan.sources[name]].kind in INTEGERS for name in key]
+    first = [[int(text) if is_whole else text for text, is_whole in zip(each, whole, strict=True)] for each in rest]
+    shown = [shown_key(tuple(values)) for values in nsmallest(SHOWN_KEYS, first)]
     return Present(rows, rows - len(rest), len(rest), shown)
 
 

@@ -14,7 +14,7 @@ import apsw
 import numpy as np
 import numpy.typing as npt
 
-from mirror.adoption.columns import PLAIN, ColumnScan, Finding, KeyAt, image_of
+from mirror.adoption.columns import PLAIN, ColumnScan, Finding, KeyAt, form_of_declaration, image_of
 from mirror.adoption.source import Part, Source, shown_key
 from mirror.core.adopted import Form, Unit, form_of_codec
 from mirror.core.tables import Table, TableMapping
@@ -158,9 +158,12 @@ def _scan_table(source: Source, plan: Plan, found: Scan, watched: Collection[_Wa
             key_at = keys_of(plan, part, read)
             for column, values in zip(again, part.columns(), strict=False):
                 column.see(values, key_at)
-    for column in columns:
+    for at, column in enumerate(columns):
         last = decided.get(column.column, column)
-        if form_name := last.decide_form():
+        form_name = last.decide_form()
+        if not last.forms and plan.mapping.columns[at].name in key:
+            form_name = form_of_declaration(column.form, table.columns[at])
+        if form_name:
             found.only[column.column] = form_name
         found.findings += last.findings.values()
 
@@ -211,7 +214,6 @@ def _watched(plans: Sequence[Plan], scans: Mapping[str, Scan]) -> dict[tuple[str
                 continue
             watch(plan, reference.columns)
             watch(parent, reference.referred_columns)
-        unchecked += [f"check {name}: {definition}" for name, definition in plan.found.checks]
         for column in plan.found.columns:
             if column.type.checks and column.name in plan.sources:
                 unchecked.append(f"domain of {column.name}: {', '.join(column.type.checks)}")
@@ -224,6 +226,8 @@ def _not_tried(plan: Plan, key: UniqueKey) -> str:
         return "it is of an expression"
     if key.condition:
         return f"it is of the rows with {key.condition}"
+    if key.nulls_equal and any(not plan.found.column(name).not_null for name in plain(key) or ()):
+        return "two NULLs are equal in it"
     return "" if set(plain(key) or ()) <= set(plan.sources) else "it has a column that the source lacks"
 
 
@@ -235,7 +239,7 @@ def _is_proved(plan: Plan, key: UniqueKey) -> bool:
     forms = plan.forms
     columns = {plan.sources[name] for name in names}
     alike = all(forms[column].kind in PLAIN for column in columns)
-    return alike and not key.nulls_equal and any(set(unique) <= columns for unique in plan.uniques if unique)
+    return alike and any(set(unique) <= columns for unique in plan.uniques if unique)
 
 
 def _find_duplicates(

@@ -89,7 +89,9 @@ _UNITS = tuple(unit for unit in get_args(Unit) if unit)
     type=click.Choice(["auto", "none", *(preset.name for preset in PRESETS)]),
     default="auto",
     show_default=True,
-    help="What program made the tables. auto: found by the tables that record its migrations.",
+    metavar="NAME",
+    help=f"What program made the tables: {', '.join(preset.name for preset in PRESETS)} or none. auto: found by the"
+    " tables that record its migrations.",
 )
 def adopt(
     settings: Settings,

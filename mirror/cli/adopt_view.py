@@ -23,6 +23,7 @@ _WHAT = {
     "reject": "would go to mirror.rejects",
     "loss": "would not be kept as it is",
     "null": "would go to mirror.rejects",
+    "check": "would go to mirror.rejects",
     "duplicate": "would go to mirror.rejects",
     "orphan": "would keep the foreign key from being valid in the end",
 }
@@ -49,13 +50,14 @@ def show(report: Report, console: Console, *, options: str, adopted: bool) -> No
 
 
 def _show_tables(report: Report, console: Console) -> None:
-    columns = ("table", "in Postgres", "key", Column("rows", justify="right"), "there already")
+    columns = [Column(name, overflow="fold") for name in ("table", "in Postgres", "key")]
+    columns += [Column("rows", justify="right"), Column("there already")]
     shown = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for table in sorted(report.tables, key=lambda each: each.mapping.table.name):
         mapping = table.mapping
         key = "_rowid, until the end" if mapping.key is None else ", ".join(mapping.key)
-        names = text(mapping.table.name), text(f"{mapping.schema}.{mapping.name}"), text(key)
-        shown.add_row(*names, f"{table.rows:,}", text(_present(table)))
+        place = text(f"{mapping.schema}.{mapping.name}")
+        shown.add_row(text(mapping.table.name), place, text(key), f"{table.rows:,}", text(_present(table)))
     print_table(console, shown)
 
 
@@ -63,6 +65,8 @@ def _present(table: TableReport) -> str:
     present = table.present
     if present is None or not present.rows:
         return ""
+    if present.too_many:
+        return "too many to compare"
     words = [f"{counted(present.replaced, 'row')} replaced"] if present.replaced else []
     words += [f"{counted(present.only_there, 'row')} that the source lacks"] if present.only_there else []
     return ", ".join(words)

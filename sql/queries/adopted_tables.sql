@@ -2,8 +2,11 @@
 -- limits (typmod), NOT NULL, whether there is a default, attgenerated, attidentity, whether texts are compared
 -- by their bytes, and the sequence that is owned. uniques: of each valid unique index, its name, whether it is the primary
 -- key, whether it is checked at once, whether two NULLs are equal, its columns (null: an expression), and its condition.
--- refs: the foreign keys, each with its statement. checks: name and statement. triggers: those of users that are on.
-SELECT c.relname, c.relkind = 'p', c.reltuples::bigint, pg_catalog.pg_relation_size(c.oid),
+-- refs: the foreign keys, each with its statement. checks: name, expression and columns. triggers: those of users that are on.
+SELECT c.relname, c.relkind = 'p', c.reltuples::bigint,
+       CASE c.relkind WHEN 'p' THEN (SELECT coalesce(sum(pg_catalog.pg_relation_size(relid)), 0)
+                                       FROM pg_catalog.pg_partition_tree(c.oid))
+                      ELSE pg_catalog.pg_relation_size(c.oid) END::bigint,
        (SELECT coalesce(jsonb_agg(jsonb_build_object(
                    'name', a.attname,
                    'type', a.atttypid::bigint,
@@ -51,7 +54,10 @@ SELECT c.relname, c.relkind = 'p', c.reltuples::bigint, pg_catalog.pg_relation_s
           JOIN pg_catalog.pg_class r ON r.oid = f.confrelid
           JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace
          WHERE f.conrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0),
-       (SELECT coalesce(jsonb_agg(jsonb_build_array(k.conname, pg_get_constraintdef(k.oid)) ORDER BY k.conname), '[]')
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(
+                   k.conname, pg_get_expr(k.conbin, k.conrelid),
+                   (SELECT coalesce(jsonb_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_catalog.pg_attribute a
+                     WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey))) ORDER BY k.conname), '[]')
           FROM pg_catalog.pg_constraint k
          WHERE k.conrelid = c.oid AND k.contype = 'c'),
        (SELECT coalesce(jsonb_agg(t.tgname ORDER BY t.tgname), '[]')

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mirror.adoption.columns import ColumnScan, image_of
+from mirror.adoption.columns import ColumnScan, form_of_declaration, image_of
 from mirror.adoption.quick import fits_of
-from mirror.core.adopted import Form
+from mirror.core.adopted import Form, Kind
+from mirror.core.tables import Affinity, Column
 from mirror.postgres.adopted.codecs import converter
 
 FORMS = [
@@ -144,6 +145,23 @@ def test_the_form_of_a_key() -> None:
     assert scanned(Form("int4"), 1, 2, of_key=True).decide_form() == "integer"
     assert scanned(Form("int4"), 1, 2).decide_form() == "", "not of a key"
     assert scanned(Form("varchar"), "a", of_key=True).decide_form() == "", "a text has no other form"
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared", "affinity", "form"),
+    [
+        ("uuid", "char(32)", "TEXT", "hex"),
+        ("uuid", "VARCHAR(36)", "TEXT", "dashed"),
+        ("uuid", "BLOB", "BLOB", "blob"),
+        ("uuid", "TEXT", "TEXT", ""),
+        ("int8", "INTEGER", "INTEGER", "integer"),
+        ("timestamptz", "datetime", "NUMERIC", ""),
+    ],
+)
+def test_a_key_without_values_has_the_form_of_its_declaration(
+    kind: Kind, declared: str, affinity: Affinity, form: str
+) -> None:
+    assert form_of_declaration(Form(kind), Column("c", declared, affinity)) == form
 
 
 def test_findings_have_three_keys_and_end() -> None:

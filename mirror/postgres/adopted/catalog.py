@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from psycopg.sql import SQL, Identifier
 
-from mirror.postgres.adopted.found import ForeignKey, FoundColumn, FoundTable, FoundType, UniqueKey
+from mirror.postgres.adopted.found import Check, ForeignKey, FoundColumn, FoundTable, FoundType, UniqueKey
 from mirror.postgres.kept import COUNTED_BYTES
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Conn
@@ -89,7 +89,7 @@ def _table(conn: Conn, schema: str, row: tuple[Any, ...], types: Mapping[int, _T
             )
             for ref in refs
         ),
-        tuple((check, definition) for check, definition in checks),
+        tuple(Check(check, expression, tuple(names)) for check, expression, names in checks),
         tuple(triggers),
         partitioned,
         _rows(conn, schema, name, estimate, size),
@@ -97,10 +97,7 @@ def _table(conn: Conn, schema: str, row: tuple[Any, ...], types: Mapping[int, _T
 
 
 def _rows(conn: Conn, schema: str, name: str, estimate: int, size: int) -> int | None:
-    """How many rows a table has; of a large one Postgres' estimate, None where it has none.
-
-    A partitioned table has no size of its own, so it is counted.
-    """
+    """How many rows a table has; of a large one Postgres' estimate, None where it has none."""
     if size > COUNTED_BYTES:
         return estimate if estimate >= 0 else None
     found = conn.execute(SQL("SELECT count(*) FROM {}").format(Identifier(schema, name))).fetchone()

@@ -83,6 +83,16 @@ class ForeignKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """A CHECK constraint."""
+
+    name: str
+    expression: str
+    """In SQL, without its table's name."""
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FoundTable:
     """One table, which may be partitioned."""
 
@@ -92,8 +102,7 @@ class FoundTable:
     uniques: tuple[UniqueKey, ...] = ()
     """The primary key first."""
     foreign_keys: tuple[ForeignKey, ...] = ()
-    checks: tuple[tuple[str, str], ...] = ()
-    """Name and definition."""
+    checks: tuple[Check, ...] = ()
     triggers: tuple[str, ...] = ()
     """Those of users that are on."""
     partitioned: bool = False

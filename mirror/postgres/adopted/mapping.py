@@ -16,9 +16,9 @@ from typing import Literal
 
 from mirror.core.adopted import Form, Kind
 from mirror.core.rules import folded
-from mirror.core.tables import Column, ColumnMapping, Table, TableMapping
+from mirror.core.tables import ColumnMapping, Table, TableMapping
 from mirror.postgres.adopted.decisions import Decisions, of_name
-from mirror.postgres.adopted.found import FoundColumn, FoundTable, FoundType
+from mirror.postgres.adopted.found import FoundTable, FoundType
 from mirror.postgres.profiles.generic import ORIGINAL
 from mirror.postgres.target import ROWID
 
@@ -111,8 +111,7 @@ def pair_tables(source: Iterable[str], found: Collection[str], decisions: Decisi
     left_out: dict[str, str] = {}
     missing: list[str] = []
     problems: list[Problem] = []
-    names = list(source)
-    for name in names:
+    for name in source:
         if reason := decisions.left_out(name):
             left_out[name] = reason
         elif given := decisions.target_of(name):
@@ -128,9 +127,6 @@ def pair_tables(source: Iterable[str], found: Collection[str], decisions: Decisi
             problems.append(Problem("blocker", name, "", detail, step))
         else:
             tables[name] = alike
-    for name in decisions.tables:
-        if not any(folded(name) == folded(each) for each in names):
-            problems.append(Problem("blocker", name, "", "--map names a table that the source does not have"))
     taken: dict[str, str] = {}
     for name, target in tables.items():
         if (other := taken.setdefault(target, name)) != name:
@@ -232,12 +228,12 @@ def _key(
     unique_there = [{names[column] for column in key} for key in known if all(column in names for column in key)]
     usable = [key for key in found.keys if any(each and each <= set(key) for each in unique_there)]
     usable = [key for key in usable if set(key) <= set(names.values())]
-    if table.name in decisions.keys:
+    if table.name in decisions.keys:  # the source's other unique keys are not known any more
         decided = decisions.keys[table.name]
         if decided is None and not table.without_rowid:
             return None
         wanted = {names.get(column) for column in decided or ()}
-        usable = [key for key in usable or found.keys if set(key) == wanted] or usable
+        usable = [key for key in found.keys if set(key) == wanted] or usable
     if usable:
         return usable[0]
     if table.without_rowid:
@@ -314,13 +310,3 @@ def _alike(name: str, names: Iterable[str]) -> str | None:
 def _lower(name: str, names: Iterable[str]) -> Iterator[str]:
     wanted = name.lower()
     return (each for each in names if each.lower() == wanted)
-
-
-def column_pairs(mapping: TableMapping) -> Iterator[tuple[Column, ColumnMapping]]:
-    """The columns of a mapping, each of the source with that in Postgres."""
-    return zip(mapping.table.columns, mapping.columns, strict=True)
-
-
-def found_columns(mapping: TableMapping, found: FoundTable) -> Iterator[FoundColumn]:
-    """The columns of Postgres to which a mapping writes, in its order."""
-    return (found.column(column.name) for column in mapping.columns)
