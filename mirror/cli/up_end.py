@@ -172,7 +172,9 @@ def left(state: SourceStatus, done: int, tables: int) -> tuple[str, Due]:
             return f"Postgres has nothing of it yet: the first copy was cut short; {at}", Due.UP
         return "Postgres has nothing of it yet", Due.UP
     lacks = [f"{counted(state.rejects, 'row')} that it cannot hold"] if state.rejects else []
-    lacks += [f"{counted(len(state.refusals), 'table')} that it has not as in the file"] if state.refusals else []
+    if state.refusals:
+        refused = counted(len(state.refusals), "table that is", "tables that are")
+        lacks.append(f"{refused} not as in the file")
     rejects = f", but for {' and '.join(lacks)}" if lacks else ""
     until = "" if state.committed_at is None else f", up to {_moment(state.committed_at)}"
     if state.phase is Phase.PAUSED:

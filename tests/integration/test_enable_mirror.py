@@ -712,6 +712,19 @@ def test_settings_of_the_files(database: Path, dsn: str, folder: Path) -> None:
         assert program.do("answer = out.getvalue()").startswith("<Mirror ")
 
 
+def test_what_is_refused_is_not_there(database: Path, dsn: str) -> None:
+    """``wait`` says so at once, as ``mirror wait`` does."""
+    with psycopg.connect(dsn, autocommit=True) as conn, Gateway(database, dsn) as program:
+        conn.execute("CREATE TABLE t(a int)")
+        program.do(code(TABLES, database))
+        program.enable()
+        program.status_when(lambda status: bool(status["refusals"]))
+        assert program.do("answer = m.wait(200)") is False
+        conn.execute("DROP TABLE t")
+        program.status_when(lambda status: not status["refusals"])
+        assert program.do("answer = m.wait(200)") is True
+
+
 @pytest.mark.parametrize("name", ["mirror.json", "argent.json"])
 def test_a_file_that_is_named(database: Path, dsn: str, folder: Path, name: str) -> None:
     """A mirror.json, or an argent.json as it was named before; and a schema, which the sidecar is given, too."""

@@ -60,7 +60,7 @@ def test_all_has_arrived() -> None:
     damaged = [
         RefusalReport(table="a", reason="the file is damaged there (page 3)", next_step=recover(Path("/a b.db")))
     ]
-    assert left(status(**ALL, refusals=damaged), 3, 3)[0].endswith(", but for 1 table that it has not as in the file")
+    assert left(status(**ALL, refusals=damaged), 3, 3)[0].endswith(", but for 1 table that is not as in the file")
     (cause,) = causes(damaged, "public")
     assert cause.said == "a: the file is damaged there (page 3)", "it is not Postgres"
     assert "`sqlite3 '/a b.db' .recover | sqlite3 '/a b.db.new'`" in cause.advice("", "")
