@@ -273,7 +273,7 @@ def rename(conn: Conn, old: str, new: str) -> int:
             new,
             f"it is mirrored already, into {', '.join(taken)}",
             next_step=f"`mirror remove {shlex.quote(old)}` forgets the old name, `mirror remove {shlex.quote(new)}"
-            " --drop-tables` the new one's tables",
+            " --drop-tables --dry-run` says which tables the new one has",
         )
     found = conn.execute("SELECT source_id FROM mirror.sources WHERE path = $1::text", (old,)).fetchall()
     numbers = [int(number) for (number,) in found]
