@@ -7,7 +7,7 @@ and which of several forms the values of a key have. Until then such values are 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import product
@@ -32,6 +32,12 @@ _MICROSECONDS, _MILLISECONDS, _SECONDS = 1e14, 1e11, 1e8
 #: Kinds of which the values are their own images: equal in SQLite, equal in Postgres, and only then.
 PLAIN = frozenset(("text", "varchar", "bytea", "enum"))
 INTEGERS = frozenset(("int2", "int4", "int8"))
+#: Kinds of which programs write values in one of several forms, and expect them in that.
+WRITTEN = frozenset(
+    ("timestamptz", "timestamp", "date", "time", "interval", "uuid", "boolean", "jsonb", "json", "numeric", "bytea")
+)
+#: Of each part of a column, so many values are looked at for the form that most have.
+_SAMPLES = 16
 
 What = Literal["reject", "loss", "null", "check", "duplicate", "orphan"]
 #: Gives the key of a row, as people are told it, by its number in the part that is read.
@@ -78,6 +84,8 @@ class ColumnScan:
         self._texts = 0
         self.forms: Counter[str] = Counter()
         """Of a key: how often its values have which form."""
+        self.samples: Counter[str] = Counter()
+        """How often some of its values have which form."""
         self._forms = of_key and form.kind in MANY_FORMS and not form.only
         self._form_keys: dict[str, list[str]] = {}
         alike = ("hex", "dashed") if form.kind == "uuid" else ("integer",) if form.kind in INTEGERS else ()
@@ -100,6 +108,8 @@ class ColumnScan:
             return
         if self._forms:
             self._see_forms(values, there, key_at)
+        if (kind := self.form.kind) in WRITTEN:
+            self.samples.update(form_of(kind, value) for value in there[:: max(1, len(there) // _SAMPLES)])
         if not self._awaits_interval and self._fits(there):
             return
         for at, value in enumerate(values):
@@ -167,25 +177,35 @@ class ColumnScan:
 
     def decide_form(self) -> str:
         """Of a key's column, the form that most of its values have; the others are found not to fit. Empty: any."""
-        if not self.forms:
+        chosen, taken = _most(self.forms)
+        if not chosen:
             return ""
-        known = [form for form in self.forms if form]
-        offered = {common_form(pair): {*pair} for pair in product(known, known)}
-        offered.pop("", None)
-        if not offered:
-            return ""
-        chosen = max(offered, key=lambda form: sum(self.forms[each] for each in offered[form]))
         for form, count in self.forms.items():
-            if form not in offered[chosen]:
+            if form not in taken:
                 reason = f"in a key, {form or 'another form'} where most values are {chosen}: two could become one row"
                 self.findings["reject", reason] = Finding(
                     "reject", self.column, reason, count, self._form_keys.get(form, [])
                 )
         return chosen
 
+    def decide_written(self) -> str:
+        """The form that most of its values have; empty: it is not known."""
+        return _most(self.samples)[0]
+
+
+def _most(forms: Mapping[str, int]) -> tuple[str, set[str]]:
+    """Of forms, by how many values have each: the one that takes most values, and those that it takes."""
+    known = [form for form in forms if form]
+    offered = {common_form(pair): {*pair} for pair in product(known, known)}
+    offered.pop("", None)
+    if not offered:
+        return "", set()
+    chosen = max(offered, key=lambda form: sum(forms[each] for each in offered[form]))
+    return chosen, offered[chosen]
+
 
 def form_of_declaration(form: Form, column: Column) -> str:
-    """Of a key's column without a value, the form that its declared type calls for; empty: it says nothing."""
+    """Of a column without a value, the form that its declared type calls for; empty: it says nothing."""
     declared = column.declared_type.upper()
     if form.kind in INTEGERS:
         return "integer" if column.affinity == "INTEGER" else ""

@@ -266,6 +266,7 @@ def _decide(report: Report, plans: Sequence[Plan], scans: Mapping[str, Scan]) ->
     decisions = report.decisions
     units: dict[str, dict[str, Unit]] = {name: dict(columns) for name, columns in decisions.units.items()}
     only = {name: dict(columns) for name, columns in decisions.only.items()}
+    written = {name: dict(columns) for name, columns in decisions.written.items()}
     keys = dict(decisions.keys)
     for plan in plans:
         name, found = plan.table.name, scans[plan.table.name]
@@ -280,8 +281,10 @@ def _decide(report: Report, plans: Sequence[Plan], scans: Mapping[str, Scan]) ->
             units[name] = {**(of_name(units, name) or {}), **found.units}
         if found.only:
             only[name] = found.only
+        if found.written:
+            written[name] = found.written
         keys[name] = None if plan.mapping.key is None else tuple(plan.sources[column] for column in plan.mapping.key)
-    report.decisions = replace(decisions, units=units, only=only, keys=keys)
+    report.decisions = replace(decisions, units=units, only=only, written=written, keys=keys)
 
 
 def _take_present(report: Report, table: str, present: Present | None) -> None:

@@ -14,7 +14,7 @@ import apsw
 import numpy as np
 import numpy.typing as npt
 
-from mirror.adoption.columns import PLAIN, ColumnScan, Finding, KeyAt, form_of_declaration, image_of
+from mirror.adoption.columns import PLAIN, WRITTEN, ColumnScan, Finding, KeyAt, form_of_declaration, image_of
 from mirror.adoption.source import Part, Source, shown_key
 from mirror.core.adopted import Form, Unit, form_of_codec
 from mirror.core.tables import Table, TableMapping
@@ -62,6 +62,8 @@ class Scan:
     """By column, what the values are that do not say it."""
     only: dict[str, str] = field(default_factory=dict)
     """By column of the key, the form of its values."""
+    written: dict[str, str] = field(default_factory=dict)
+    """By column, the form that most values have."""
     unchecked: list[str] = field(default_factory=list)
     """Constraints of Postgres that were not tried, each with why."""
     error: str = ""
@@ -165,6 +167,10 @@ def _scan_table(source: Source, plan: Plan, found: Scan, watched: Collection[_Wa
             form_name = form_of_declaration(column.form, table.columns[at])
         if form_name:
             found.only[column.column] = form_name
+        if column.form.kind in WRITTEN and (
+            name := last.decide_written() or form_of_declaration(column.form, table.columns[at])
+        ):
+            found.written[column.column] = name
         found.findings += last.findings.values()
 
 

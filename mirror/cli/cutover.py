@@ -113,8 +113,13 @@ def _as_json(verdict: Readiness) -> dict[str, Any]:
 def _next_steps(verdict: Readiness) -> list[str]:
     """What is to be done first; or, if it is ready, the commands that go on, and back."""
     if verdict.ready:
-        return onward(verdict.phase, verdict.source, verdict.options, verdict.acknowledging())
+        return _onward(verdict)
     return [f"{rail.name}: {rail.next_step}" for rail in verdict.rails if not rail.passed]
+
+
+def _onward(verdict: Readiness) -> list[str]:
+    known = verdict.acknowledging()
+    return onward(verdict.phase, verdict.source, verdict.options, known, adopted=verdict.adopted)
 
 
 def _render(verdict: Readiness, name: str, console: Console) -> None:
@@ -135,7 +140,7 @@ def _render(verdict: Readiness, name: str, console: Console) -> None:
     if verdict.finalized:
         print_line(console, f"Next: {FINALIZED}")
     elif verdict.ready or verdict.phase == 3:
-        for step in onward(verdict.phase, verdict.source, verdict.options, verdict.acknowledging()):
+        for step in _onward(verdict):
             print_line(console, f"Next: {step}")
     else:
         again = verdict.command("cutover plan", verdict.acknowledging())

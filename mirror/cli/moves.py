@@ -132,7 +132,7 @@ def go(settings: Settings, debug: bool, as_json: bool) -> None:
                 with SlowSteps(source.name, quiet=as_json) as slow:
                     slow.begin("the move goes on")
                     number = waiting.go(move)
-                steps = onward(number, str(source), settings.options)
+                steps = onward(number, str(source), settings.options, adopted=move.adopted)
             gone.append({"source": str(source), "phase": number, "next_steps": steps})
             if not as_json:
                 print_line(console, GOOD, f" {source}: phase {number}")
@@ -379,7 +379,7 @@ def _next_steps(move: Move, acknowledged: Sequence[str]) -> list[str]:
         return []
     number = 3 if move.phase.sealed_at is not None else min(move.phase.number, 2)
     known = Readiness(str(move.source), move.settings.options, acknowledged).acknowledging()
-    return onward(number, str(move.source), move.settings.options, known)
+    return onward(number, str(move.source), move.settings.options, known, adopted=move.adopted)
 
 
 def _in_turn(known: Sequence[Path], dsn: str, settings: Settings, *, back: bool, final: bool) -> Sequence[Path]:
@@ -414,7 +414,7 @@ def _way(move: Move, *, back: bool, final: bool) -> tuple[int, Sequence[Step[Mov
             detail = "it is not in phase 3" if move.phase.sealed_at is None else "that was done"
             raise MirrorError("finalize a move", str(move.source), detail, next_step="`mirror cutover status` shows it")
         return 3, FINALIZE
-    number, steps = ways(move.phase, back)
+    number, steps = ways(move.phase, back, adopted=move.adopted)
     return number, steps if move.operator is None else waits(steps)
 
 

@@ -18,7 +18,7 @@ from mirror.core.errors import MirrorError, SinkError
 from mirror.core.faults import no_fault
 from mirror.core.folders import source_folder
 from mirror.core.words import counted
-from mirror.cutover import sequences, statistics, vector_indexes
+from mirror.cutover import adopted, sequences, statistics, vector_indexes
 from mirror.cutover.constraints import judge_constraints
 from mirror.cutover.mirrored import targets_of
 from mirror.cutover.move import Move
@@ -36,7 +36,7 @@ from mirror.sidecar.parity_runs import derived, record
 #: Guard rails that a step of the move itself sees to, which raises an error where it cannot.
 SEEN_TO = frozenset({statistics.NAME, vector_indexes.NAME})
 #: Those that are no matter while programs only read.
-OF_WRITES = frozenset({"foreign keys", "unique indexes", "not null", "sequences"})
+OF_WRITES = frozenset({adopted.NAME, "unique indexes", "not null", sequences.NAME})
 
 
 def opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[str], fence: str = "hold") -> Move:
@@ -78,8 +78,10 @@ def opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[st
         return report.headline
 
     def constrain(connection: psycopg.Connection[Any], agent: str | None) -> str:
-        declared = read_declarations(source)
         found = Readiness(str(source), settings.options, acknowledged)
+        if move.adopted:
+            return adopted.put_back(found, connection, move.source_id, move.targets)
+        declared = read_declarations(source)
         judge_constraints(found, connection, source, schema, agent, sequences.HEADROOM, declared)
         for text in found.statements:
             connection.execute(text.encode(), prepare=False)

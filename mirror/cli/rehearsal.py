@@ -14,7 +14,7 @@ from typing import Any
 from mirror.cli.options import schema_of
 from mirror.cli.status import measured_status_of
 from mirror.core.checks import Code
-from mirror.core.commands import completed
+from mirror.core.commands import command, completed
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, MirrorError, NotRunningError, SealedError, SinkError, StateError
@@ -36,7 +36,7 @@ from mirror.parity.shown import said
 from mirror.postgres import phase
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event
-from mirror.postgres.profiles import PROFILES
+from mirror.postgres.profiles import ADOPTED, PROFILES
 from mirror.postgres.sessions import connect
 from mirror.postgres.target import load_targets
 
@@ -183,6 +183,12 @@ class Rehearsal:
             if phase.read(conn, row[0]).sealed_at is not None:
                 step = "`mirror cutover status` shows where it is"
                 raise SealedError(place, str(source), "it was moved to Postgres", next_step=step)
+            if row[2] == ADOPTED:
+                why = "it is mirrored into an application's own tables, of which there is no second set to try it on"
+                step = (
+                    f"{command('cutover advance', str(source), self._settings.options, ' --dry-run')}: prints the steps"
+                )
+                raise SinkError(place, str(source), why, next_step=step)
         return Live(source, schema, row[1], row[2] or "generic")
 
     def _recorded(self, live: Live) -> RecordedLoad | None:

@@ -105,6 +105,9 @@ class Form:
     two of SQLite's keys never become one row. By kind: uuid ``hex``, ``dashed`` (both in lower case) or ``blob``;
     times and intervals, numbers, JSON the form that :func:`mirror.postgres.adopted.codecs.form_of` calls it. Empty:
     any."""
+    written: str = ""
+    """The form in which its program writes most values, by the same names: in it the way back writes them. Empty: not
+    known."""
 
     @property
     def codec(self) -> str:

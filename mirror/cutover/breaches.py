@@ -32,15 +32,17 @@ def rows_without(
     owned: Composable,
     referred: Composable,
     joined: Sequence[Composable],
+    shown: Sequence[Composable] | None = None,
 ) -> Breaches:
     """Rows that refer to none: those ``owned`` rows of ``table`` (alias t) of which no key is NULL.
 
-    ``joined``: conditions between t and the ``referred`` table (alias r). Raises psycopg's errors.
+    ``joined``: conditions between t and the ``referred`` table (alias r). ``shown``: by what a row is named; None: by
+    ``keys``. Raises psycopg's errors.
     """
     rows = SQL("FROM {} AS t WHERE {} AND {} AND NOT EXISTS (SELECT FROM {} AS r WHERE {})").format(
         table, owned, _given(keys), referred, SQL(" AND ").join(joined)
     )
-    return _found(connection, keys, rows)
+    return _found(connection, keys if shown is None else shown, rows)
 
 
 def repeated(

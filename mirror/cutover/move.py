@@ -24,6 +24,7 @@ from mirror.cutover.fence import Fence
 from mirror.cutover.finalize import Finalize
 from mirror.cutover.waiting import Operator
 from mirror.postgres import moving, phase
+from mirror.postgres.adopted import decisions
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import require_known_schema
 from mirror.postgres.phase import Event, Phase
@@ -86,6 +87,8 @@ class Move:
     """Called inside of steps that change more than one thing."""
     conn: Session = field(init=False)
     source_id: int = field(init=False)
+    adopted: bool = field(init=False)
+    """Whether it is mirrored into an application's own tables."""
     agent: str | None = field(init=False)
     phase: Phase = field(init=False)
     targets: list[Target] = field(init=False)
@@ -117,6 +120,7 @@ class Move:
                         "move a source", str(self.source), "it is not mirrored here", next_step="run `mirror up`"
                     )
                 self.source_id, self.agent = row
+                self.adopted = decisions.load(self.conn, self.source_id) is not None
                 self.targets = list(load_targets(self.conn, self.source_id, self.agent).values())
                 self.phase = phase.read(self.conn, self.source_id)
         except BaseException:

@@ -8,17 +8,24 @@ from __future__ import annotations
 from mirror.core.commands import command
 
 
-def onward(phase: int, source: str, options: str, acknowledged: str = "") -> list[str]:
+def onward(phase: int, source: str, options: str, acknowledged: str = "", *, adopted: bool = False) -> list[str]:
     """The commands from a phase, the one that goes on first.
 
     ``options``: those by which the mirror is reached. ``acknowledged``: those of the guard rails that were
-    acknowledged. Both with a space in front.
+    acknowledged. Both with a space in front. ``adopted``: whether it is mirrored into an application's own tables.
     """
 
     def line(what: str, does: str, more: str = "") -> str:
         return f"{command(what, source, options, more)}  # {does}"
 
     steps = "--dry-run prints the steps"
+    if adopted and phase < 3:
+        does = "phase 3: the application uses Postgres, and the mirror carries what it writes there into the file"
+        back = [line("cutover rollback", "back to phase 1")] if phase == 2 else []
+        return [
+            line("cutover advance", f"{does} (the way back: mirror cutover rollback); {steps}", acknowledged),
+            *back,
+        ]
     if phase == 1:
         does = "phase 2: programs read from Postgres, and write to the file as before"
         return [line("cutover advance", f"{does} (the way back: mirror cutover rollback); {steps}", acknowledged)]

@@ -24,7 +24,7 @@ from mirror.core.status import LAG_MINUTES, Phase, StatusReport
 from mirror.core.status import named as shown
 from mirror.core.tables import Constraint
 from mirror.core.words import counted
-from mirror.cutover import sequences, statistics, vector_indexes
+from mirror.cutover import adopted, sequences, statistics, vector_indexes
 from mirror.cutover.breaches import repeated, rows_without
 from mirror.cutover.constraints import judge_constraints
 from mirror.cutover.mirrored import targets_of
@@ -56,7 +56,7 @@ ACKNOWLEDGED = (
     "foreign keys",
     "unique indexes",
     "not null",
-    "sequences",
+    sequences.NAME,
     statistics.NAME,
     vector_indexes.NAME,
 )
@@ -86,7 +86,7 @@ def plan(
         with connect(dsn) as connection, translated("look at Postgres"):
             require_known_schema(connection)
             forms = _forms(connection, source, schema)
-            _check_postgres(found, connection, source, schema, presets)
+            _check_postgres(found, connection, source, schema, presets, status)
     except MirrorError as error:
         found.add(Code.POSTGRES, "Postgres", False, str(error), error.next_step or "repair it, and plan again")
     if found.phase == 3:  # what else there is to say is about a move that was made
@@ -117,9 +117,10 @@ def _check_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
     if last is None and gaps:
         figure = f"{counted(len(gaps), 'gap')}, and never compared"
     found.add(Code.GAPS, "gaps since parity", not copied, figure, f"compare again: {found.step('parity')}")
-    _judge_left_out(found, status)
-    _judge_widened(found, status.widened)
-    _note_not_json(found, status.not_json)
+    if status.profile != ADOPTED:
+        _judge_left_out(found, status)
+        _judge_widened(found, status.widened)
+        _note_not_json(found, status.not_json)
     judge_rules(found, status)
     note_changes(found, status)
     there = next(path for path in (folder, *folder.parents) if path.exists())
@@ -227,24 +228,18 @@ def _check_postgres(
     source: Path,
     schema: str,
     presets: Mapping[str, Sequence[str]],
+    status: StatusReport,
 ) -> None:
     with translated("check Postgres", str(source)):
         row = connection.execute(statement("readiness"), {"path": str(source), "schema": schema}).fetchone()
         if row is None:
             step, why = f"run {found.step('up')}", f"it is not mirrored into the schema {schema} here"
             raise SinkError("check Postgres", str(source), why, next_step=step)
-        rejects, refused, discrepancies, differences, compared, profile_name, agent, vector, invalid = row
+        rejects, refused, discrepancies, differences, compared, profile_name, agent, vector, invalid, source_id = row
         profile = PROFILES.get(profile_name or "generic")
         if profile is None:
             why = f"its profile is {profile_name}, of a later version of the mirror"
             raise SinkError("check Postgres", str(source), why, next_step="use that version")
-        if profile.name == ADOPTED:
-            step = (
-                f"end its programs' writes, {found.step('wait')}, {found.step('parity')}, and then"
-                f" {found.step('remove')} gives the tables to the application: with their foreign keys and triggers, and"
-                " without what the mirror added; set its sequences with setval()"
-            )
-            found.add(Code.PROFILE, "profile", False, "the tables are the application's own, and it moves itself", step)
         _judge_phase(found, connection, source, schema)
         step = (
             f"{found.step('rejects list')} shows them, and how to change them in the source; or, if Postgres need not"
@@ -267,9 +262,15 @@ def _check_postgres(
             found.add(Code.PGVECTOR, "pgvector", bool(vector), figure, "CREATE EXTENSION vector")
         for constraint in profile.constraints:
             _find_breaches(found, connection, schema, agent, constraint)
-        judge_constraints(found, connection, source, schema, agent)
         targets = targets_of(connection, source, schema)
-        sequences.judge(found, connection, source, targets, presets, found.acknowledged)
+        known = found.acknowledged
+        found.adopted = profile.name == ADOPTED
+        if found.adopted:
+            adopted.judge(found, connection, source, source_id, targets, status)
+            known = {*known, sequences.NAME}  # none has ever moved: the mirror has brought the numbers
+        else:
+            judge_constraints(found, connection, source, schema, agent)
+        sequences.judge(found, connection, source, targets, presets, known)
         statistics.judge(found, connection, targets)
         vector_indexes.judge(found, connection, targets)
         mirrored = {target.name for target in targets if target.schema == schema}

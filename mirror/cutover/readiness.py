@@ -30,6 +30,8 @@ class Readiness:
     phase: int = 1
     """Where the source is: 1, 2 or 3."""
     finalized: bool = False
+    adopted: bool = False
+    """Whether it is mirrored into an application's own tables."""
     named: str = ""
     """The source that commands are to name, where that is another one: this is its clone."""
     short: dict[str, tuple[str, str]] = field(default_factory=dict)

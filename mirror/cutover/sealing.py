@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING
 
 from mirror.core.errors import SourceError
-from mirror.cutover import guard
+from mirror.cutover import adopted, guard, sequences
 from mirror.cutover.give_way import giving_way
 from mirror.cutover.made import droppable, unshared
 from mirror.postgres import phase, watch
@@ -34,11 +34,15 @@ def seal(move: Move) -> str:
 
 def _seal(move: Move) -> str:
     conn, source = move.conn, str(move.source_id)
-    alone = unshared(conn, move.source_id, move.targets)
-    before = set(droppable(conn, alone))
-    with move.other_placeholders() as judging:
-        said = move.constrain(judging, move.agent)
-    made = [text for text in droppable(conn, alone) if text not in before]
+    if move.adopted:
+        # What is put back is not undone by the way back: the mirror sets it aside again, if it needs to.
+        said = _constrain(move)
+        made = adopted.number_rows(conn, move.targets, sequences.HEADROOM)
+    else:
+        alone = unshared(conn, move.source_id, move.targets)
+        before = set(droppable(conn, alone))
+        said = _constrain(move)
+        made = [text for text in droppable(conn, alone) if text not in before]
     guard.take_down(conn, move.source_id, move.targets)
     capture.switch(conn, move.source_id, move.targets, on=True)
     watch.pause(conn, move.source_id, move.targets)
@@ -59,6 +63,11 @@ def _seal(move: Move) -> str:
         (source, json.dumps(made), window and f"{window.total_seconds():.3f} seconds"),
     )
     return said
+
+
+def _constrain(move: Move) -> str:
+    with move.other_placeholders() as judging:
+        return move.constrain(judging, move.agent)
 
 
 def unseal(move: Move) -> str:

@@ -28,6 +28,8 @@ from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.target import Target
 from mirror.replica.declared import read_declarations
 
+#: What `--acknowledge` calls those that do not go on above the highest value yet.
+NAME = "sequences"
 #: Numbers that are left out between the highest one and the next. A program that still writes to the file after the
 #: switch (where it is only watched) takes the numbers that follow there: so its rows are new ones in Postgres, too, if
 #: they are adopted. A thousand rows are more than such a program writes until it is found, and little of any type.
@@ -374,7 +376,7 @@ def judge(
     listed = find(connection, source, targets, presets)
     used = [each for each in listed if each.used]
     for each, there in zip(used, stand(connection, used), strict=True):
-        _judge(found, connection, each, there, known="sequences" in acknowledged)
+        _judge(found, connection, each, there, known=NAME in acknowledged)
     if unset := _unset(listed):
         figure = "no column has them, so a move does not set them: "
         step = 'name their columns in mirror.json: "cutover": {"sequences": {"NAME": ["table.column"]}}'
@@ -394,7 +396,9 @@ def _judge(found: Readiness, connection: psycopg.Connection[Any], each: Found, t
     highest = "none" if there.highest is None else str(there.sign * there.highest)
     figure = f"gives {following} next, the {'highest' if there.sign > 0 else 'lowest'} value is {highest}"
     if known and not there.right:
-        found.rails.append(Check(Code.SEQUENCE, name, "note", f"{figure}: it is set at the switch"))
+        assert there.wanted is not None
+        figure += f": it is set to {there.sign * there.wanted} at the switch, or above"
+        found.rails.append(Check(Code.SEQUENCE, name, "note", figure))
         return
     step = ""
     if not there.right:

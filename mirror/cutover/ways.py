@@ -106,8 +106,12 @@ def waits(steps: tuple[Step[Move], ...]) -> tuple[Step[Move], ...]:
     return (*steps[:at], WAIT, *steps[at:])
 
 
-def ways(now: Phase, back: bool) -> tuple[int, tuple[Step[Move], ...]]:
-    """The phase to move to, and the steps. Raises ``MirrorError`` where there is none."""
+def ways(now: Phase, back: bool, *, adopted: bool = False) -> tuple[int, tuple[Step[Move], ...]]:
+    """The phase to move to, and the steps. Raises ``MirrorError`` where there is none.
+
+    ``adopted``: whether it is mirrored into an application's own tables: the program that reads there is the one that
+    is to write there, so it goes from phase 1 to 3.
+    """
     if now.finalized_at is not None:
         raise MirrorError("move a source", detail="its move was finalized", next_step="there is nothing left to do")
     number = 3 if now.sealed_at is not None else min(now.number, 2)
@@ -116,6 +120,8 @@ def ways(now: Phase, back: bool) -> tuple[int, tuple[Step[Move], ...]]:
     if not back and number == 3:
         step = "`mirror cutover finalize` ends the way back"
         raise MirrorError("move a source", detail="it is in phase 3 already", next_step=step)
+    if adopted and not back:
+        return 3, TO_3
     return {(1, False): (2, TO_2), (2, False): (3, TO_3), (3, True): (2, BACK_TO_2), (2, True): (1, BACK_TO_1)}[
         number, back
     ]
@@ -128,7 +134,7 @@ def left_over(now: Phase) -> tuple[int, tuple[Step[Move], ...], bool]:
     """
     sealed = now.sealed_at is not None
     if now.moving_to == 3:
-        return 2, TO_3, sealed
+        return min(now.number, 2), TO_3, sealed
     if now.moving_to == 1:
         return 2, BACK_TO_1, False
     if sealed or now.number == 2:

@@ -67,6 +67,12 @@ def decoded(columns: Sequence[MappedColumn], rows: Sequence[Cells]) -> Decoded:
     return Decoded(list(zip(*by_column, strict=True)), counted)
 
 
+def canonical(codec: str, value: Cell) -> Cell:
+    """What a value of SQLite should be in a column of this codec."""
+    found = _one(_decoder(codec), value)
+    return found.cell if isinstance(found, Lossy) else found
+
+
 def canonical_key(plan: Plan, key: Cells) -> Cells:
     """A key of SQLite as Postgres should have it."""
     columns = [plan.row_columns[position] for position in plan.key_positions]

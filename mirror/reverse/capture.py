@@ -12,11 +12,12 @@ from typing import LiteralString
 
 from psycopg.sql import SQL, Composable, Identifier, Literal
 
+from mirror.core.adopted import is_adopted
 from mirror.core.errors import SinkError
 from mirror.postgres import moving
-from mirror.postgres.ddl import table_sql
+from mirror.postgres.ddl import table_sql, type_sql
 from mirror.postgres.profiles.generic import AGENT
-from mirror.postgres.target import Conn, Target
+from mirror.postgres.target import Conn, Target, TargetColumn
 
 #: By type: the text form of a key's column {c} that no setting of a session changes, where that is not ``::text``.
 _TEXT: dict[str, LiteralString] = {"bytea": "pg_catalog.encode({c}, 'hex')"}
@@ -127,12 +128,13 @@ def is_on(conn: Conn, source_id: int, target: Target) -> bool:
 
 def key_sql(target: Target, key: Composable) -> Composable:
     """The columns of a key, with their types and names, of {key}: an array as in the outbox."""
-    types = {column.name: column.pg_type for column in target.columns}
+    types = {column.name: column for column in target.columns}
     parts = []
     for at, name in enumerate(own_key(target), 1):
-        pg_type = types.get(name, "bigint")  # _rowid
+        column = types.get(name, TargetColumn(name, name, "bigint"))  # _rowid
         item = SQL("({})[{}]").format(key, Literal(at))
-        value = SQL(_VALUE[pg_type]).format(c=item) if pg_type in _VALUE else item + SQL("::" + _castable(pg_type))
+        pg_type = column.pg_type
+        value = SQL(_VALUE[pg_type]).format(c=item) if pg_type in _VALUE else item + SQL("::") + _castable(column)
         parts.append(SQL("{} AS {}").format(value, Identifier(name)))
     return SQL(", ").join(parts)
 
@@ -142,20 +144,14 @@ def own_key(target: Target) -> tuple[str, ...]:
     return tuple(name for name in target.key_columns if target.agent is None or name != AGENT)
 
 
-_CASTS: dict[str, LiteralString] = {
-    "bigint": "bigint",
-    "text": "text",
-    "jsonb": "jsonb",
-    "boolean": "boolean",
-    "numeric": "numeric",
-    "double precision": "double precision",
-}
+#: The types of keys in tables that the mirror makes.
+_OWN = frozenset(("bigint", "text", "jsonb", "boolean", "numeric", "double precision"))
 
 
-def _castable(pg_type: str) -> LiteralString:
-    if pg_type not in _CASTS:
-        raise SinkError("capture writes", pg_type, "a key of this type cannot be carried back")
-    return _CASTS[pg_type]
+def _castable(column: TargetColumn) -> SQL:
+    if column.pg_type not in _OWN and not is_adopted(column.codec):
+        raise SinkError("capture writes", column.pg_type, "a key of this type cannot be carried back")
+    return type_sql(column.pg_type)
 
 
 def _make(conn: Conn, source_id: int, target: Target, operation: LiteralString) -> None:
@@ -180,12 +176,15 @@ def _make(conn: Conn, source_id: int, target: Target, operation: LiteralString) 
         step = insert.format(*ours, key, SQL({"INSERT": "1", "DELETE": "-1"}.get(operation, "NULL")))
     body = SQL("BEGIN {} RETURN NULL; END").format(step)
     # The shortest text of a double that reads as the same one, whatever the session has.
-    doubles = any(column.pg_type == "double precision" for column in target.columns)
+    doubles = any(column.pg_type in ("double precision", "real") for column in target.columns)
+    settings = [SQL(" SET extra_float_digits = 1")] if doubles else []
+    if target.adopted:  # keys may be times
+        settings.append(SQL(" SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres'"))
     conn.execute(
         SQL(
             "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
             " SET search_path = pg_catalog, pg_temp{} AS {}"
-        ).format(function, SQL(" SET extra_float_digits = 1") if doubles else SQL(""), Literal(body.as_string(conn)))
+        ).format(function, SQL("").join(settings), Literal(body.as_string(conn)))
     )
     conn.execute(SQL("REVOKE ALL ON FUNCTION {}() FROM PUBLIC").format(function))
     rows = SQL("FOR EACH ROW{}").format(_of_agent(target, versions)) if versions else SQL("FOR EACH STATEMENT")

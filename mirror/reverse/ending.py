@@ -13,6 +13,7 @@ from mirror.core.agreement import Agreement
 from mirror.core.errors import SinkError
 from mirror.core.words import counted
 from mirror.postgres import phase, watch
+from mirror.postgres.adopted import tables
 from mirror.postgres.table_locks import TableLocks
 from mirror.postgres.target import Conn, Target
 from mirror.reverse import capture
@@ -135,7 +136,8 @@ def end(conn: Conn, source_id: int, epoch: int, locks: TableLocks, why: str = ""
 
 
 def tidy(conn: Conn, source_id: int, targets: Collection[Target], locks: TableLocks) -> None:
-    """Remove what is left of a way back that has ended, in the caller's transaction.
+    """Remove what is left of a way back that has ended, in the caller's transaction. Nothing of the mirror's is left in
+    an application's own tables.
 
     It waits for whoever uses the tables, for a moment: then it fails, retryable. Raises psycopg's errors and
     ``SinkError``.
@@ -143,6 +145,9 @@ def tidy(conn: Conn, source_id: int, targets: Collection[Target], locks: TableLo
     locks.take(conn, _captured(conn, source_id), "ACCESS EXCLUSIVE")
     capture.remove(conn, source_id)
     watch.remove(conn, targets)
+    for target in targets:
+        if target.adopted:
+            tables.release(conn, target)
 
 
 def _captured(conn: Conn, source_id: int) -> list[tuple[str, str]]:

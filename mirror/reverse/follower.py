@@ -18,6 +18,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from mirror.core.adopted import is_adopted
 from mirror.core.agreement import Agreement
 from mirror.core.errors import FencedError, RefusedError, SinkError, SourceError, WayBackLostError
 from mirror.core.faults import Faults, no_fault
@@ -26,8 +27,9 @@ from mirror.postgres import moving, phase
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.sessions import Session, connect
-from mirror.postgres.target import is_intact, load_targets
+from mirror.postgres.target import TargetColumn, is_intact, load_targets
 from mirror.reverse import capture
+from mirror.reverse.adopted import Alike, alike
 from mirror.reverse.batch import Applied, Batch
 from mirror.reverse.kept import TruncatedError
 from mirror.reverse.lock import Lock
@@ -61,6 +63,10 @@ def start(conn: Session, source_id: int) -> None:
         " started_at = now(), applied_at = NULL, batches = 0, rows = 0, lost = NULL",
         (str(source_id), capture.version(conn, source_id)),
     )
+
+
+def _alike(column: TargetColumn) -> Alike | None:
+    return alike(column.codec) if is_adopted(column.codec) else None
 
 
 class ReverseFollower:
@@ -191,9 +197,17 @@ class ReverseFollower:
 
     def _describe(self) -> None:
         self._schema_version = self._writer.schema_version
+        tables = self._next.rows
         self._writer.describe(
-            (name, [column.source for column in rows.target.columns], rows.key_sources)
-            for name, rows in self._next.rows.items()
+            (
+                (name, [column.source for column in rows.target.columns], rows.key_sources)
+                for name, rows in tables.items()
+            ),
+            {
+                name: [_alike(column) for column in rows.target.columns]
+                for name, rows in tables.items()
+                if rows.target.adopted
+            },
         )
         self._watch.describe(self._targets)
 

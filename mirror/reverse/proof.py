@@ -220,7 +220,9 @@ def difference(
             column.source
             for column, mine, theirs in pairs
             if column.source not in left_out
-            and not is_stored_as(theirs, cast("Value", mine), partial(equals, one.key, column.source, theirs))
+            and not is_stored_as(
+                theirs, cast("Value", mine), partial(equals, one.key, column.source, theirs), column.codec
+            )
         ),
         None,
     )

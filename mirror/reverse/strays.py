@@ -91,9 +91,10 @@ class FileRows:
         if mine is None or theirs is None:
             return mine is theirs
         different = [
-            column
-            for column, one, other in zip(self._columns, mine, theirs, strict=True)
-            if column not in self._computed and not is_stored_as(other, one, partial(self._equals, key, column, other))
+            column.source
+            for column, one, other in zip(self.target.columns, mine, theirs, strict=True)
+            if column.source not in self._computed
+            and not is_stored_as(other, one, partial(self._equals, key, column.source, other), column.codec)
         ]
         return not different
 

@@ -16,6 +16,7 @@ from typing import Any, LiteralString
 
 from psycopg import sql
 
+from mirror.core.adopted import is_adopted
 from mirror.core.values import BadText, Value
 from mirror.parity.plan import MappedColumn
 from mirror.parity.selected import converter, identifier, selected
@@ -25,6 +26,8 @@ from mirror.postgres import times
 from mirror.postgres.codecs import real_text
 from mirror.postgres.kinds import FOUND
 from mirror.postgres.target import TargetColumn
+from mirror.reverse import adopted
+from mirror.reverse.inexact import Inexact
 
 Convert = Callable[[Any], Value]
 
@@ -44,12 +47,10 @@ _EXPRESSIONS: dict[str, LiteralString] = {
 }
 
 
-class Inexact(str):
-    """The text of a number of Postgres that no number of SQLite is."""
-
-
 def expression(column: TargetColumn) -> sql.Composed:
     """What to select for a column, in the session that :mod:`mirror.postgres.sessions` makes."""
+    if is_adopted(column.codec):
+        return adopted.expression(MappedColumn(*_parts(column)))
     if column.codec in _EXPRESSIONS:
         source = sql.Literal(column.source.replace("%", "%%"))
         return sql.SQL(_EXPRESSIONS[column.codec]).format(c=identifier(column.name), s=source)
@@ -58,6 +59,8 @@ def expression(column: TargetColumn) -> sql.Composed:
 
 def converting(column: TargetColumn) -> Convert:
     """What makes a value for SQLite of what :func:`expression` selects, fetched in binary form."""
+    if is_adopted(column.codec):
+        return adopted.converting(MappedColumn(*_parts(column)))
     if column.codec == "time":
         return _time
     if column.codec == "json":

@@ -18,7 +18,7 @@ kept, is noticed: :attr:`SqliteWriter.foreign`. Where triggers of the mirror's r
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +30,13 @@ import apsw
 from mirror.core.errors import SourceError
 from mirror.core.place import where
 from mirror.core.quote import quoted
-from mirror.core.values import Row
+from mirror.core.sql_values import decoded, with_classes
+from mirror.core.values import Row, Value
 from mirror.reverse import abort
+from mirror.reverse.adopted import Alike
+from mirror.reverse.inexact import Inexact
 from mirror.reverse.opening import insist, opened
-from mirror.reverse.values import Inexact, bound, placeholder
+from mirror.reverse.values import bound, placeholder
 
 #: Seconds to wait for a program that writes; then the batch is tried again.
 BUSY_SECONDS = 2.0
@@ -98,6 +101,9 @@ class Table:
     """The places of the key's columns in the table, in declared order; empty for the rowid."""
     reals: frozenset[str]
     """Those that make a floating-point number of each number."""
+    alike: tuple[Alike | None, ...] = ()
+    """By column that is written: whether two values mean the same, so that what the file has is kept; None: the bits
+    tell. Empty: of all."""
     disturbed: frozenset[str] = frozenset()
     """The tables of the mirror that its triggers write to."""
 
@@ -194,13 +200,18 @@ class SqliteWriter:
 
     # -- tables ------------------------------------------------------------------------------------
 
-    def describe(self, tables: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> None:
+    def describe(
+        self, tables: Iterable[tuple[str, Sequence[str], Sequence[str]]], alike: Mapping[str, Sequence[Alike | None]]
+    ) -> None:
         """Learn the tables that are written: name, the columns of a row's values, and those of its key.
 
-        Raises :class:`SourceError` for one that the file does not have so.
+        ``alike``: of some tables, by column, whether two values mean the same. Raises :class:`SourceError` for one that
+        the file does not have so.
         """
         wanted = list(tables)
         self._tables = {name: self._table(name, columns, key) for name, columns, key in wanted}
+        for name, each in alike.items():
+            self._tables[name].alike = tuple(each[at] for at in self._tables[name].places)
         self._names = {name.lower(): name for name in self._tables}
         for table in self._tables.values():
             table.disturbed = self._effects(table)
@@ -339,10 +350,12 @@ class SqliteWriter:
 
     def put(self, table: str, key: Row, row: Row) -> None:
         """Make a row what it is in Postgres. Raises :class:`NotTakenError`, :class:`SourceError`."""
-        if (text := next((value for value in row if isinstance(value, Inexact)), None)) is not None:
-            raise NotTakenError(f"no number of SQLite is {text:.60}{'…' if len(text) > 60 else ''}")
         known = self._tables[table]
         values = [row[at] for at in known.places]
+        if known.alike:
+            values = self._kept(known, key, values)
+        if (inexact := next((value for value in values if isinstance(value, Inexact)), None)) is not None:
+            raise NotTakenError(inexact.why)
         for column, value in zip(known.columns, values, strict=True):
             if column in known.reals and type(value) is int and int(float(value)) != value:
                 raise NotTakenError(f"{column} has floating-point numbers, and none is {value}")
@@ -370,6 +383,18 @@ class SqliteWriter:
         )
         if not self._db.changes():
             raise NotTakenError("a trigger of the file ignores it")
+
+    def _kept(self, known: Table, key: Row, values: list[Value]) -> list[Value]:
+        """The values, but those that the file has where Postgres has the same."""
+        condition, bound_key = key_condition(known.key, key)
+        names = with_classes([*map(quoted, known.columns)])
+        for raw in self.read(f"SELECT {names} FROM {quoted(known.name)} WHERE {condition}", bound_key):
+            there = decoded(raw, self.encoding)
+            return [
+                mine if same is not None and same(mine, value) else value
+                for same, mine, value in zip(known.alike, there, values, strict=True)
+            ]
+        return values
 
     def keep_only(self, table: str, keys: Iterable[Row]) -> None:
         """Delete all rows of a table but those with these keys. Raises :class:`NotTakenError`, :class:`SourceError`."""

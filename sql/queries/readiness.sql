@@ -12,6 +12,7 @@ SELECT (SELECT count(*) FROM mirror.rejects r WHERE r.source_id = s.source_id),
           FROM pg_catalog.pg_index i
           JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = s.schema_name AND NOT (i.indisvalid AND i.indisready))
+         WHERE n.nspname = s.schema_name AND NOT (i.indisvalid AND i.indisready)),
+       s.source_id
   FROM mirror.sources s
  WHERE s.path = %(path)s AND s.schema_name = %(schema)s

@@ -29,7 +29,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hook": ("core",),
     "hot": ("core",),
     "storage": ("core", "sqlite.format", "postgres.embedded", "postgres.failures", "postgres.typed"),
-    "reverse": ("core", "postgres", "parity.plan", "parity.selected", "parity.typed", "parity.values"),
+    "reverse": (
+        "core",
+        "postgres",
+        "parity.adopted",
+        "parity.plan",
+        "parity.selected",
+        "parity.typed",
+        "parity.values",
+    ),
     "sidecar": (
         "core",
         "sqlite",

@@ -55,6 +55,8 @@ class Decisions:
     """By table and column: what a number means that is a time, and how an interval is written."""
     only: ByColumn = field(default_factory=dict)
     """By table and column of a key: the only form that is taken (:attr:`mirror.core.adopted.Form.only`)."""
+    written: ByColumn = field(default_factory=dict)
+    """By table and column, the form in which most values are written: the way back writes them so."""
     keys: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
     """By table, the columns by which its rows are found; None: the rowid."""
     empty_is_null: bool = False
@@ -90,6 +92,10 @@ class Decisions:
     def only_of(self, table: str, column: str) -> str:
         """The only form that is taken of a key's column; empty: any."""
         return of_name(of_name(self.only, table) or {}, column) or ""
+
+    def written_of(self, table: str, column: str) -> str:
+        """The form in which most values of a column are written; empty: it is not known."""
+        return of_name(of_name(self.written, table) or {}, column) or ""
 
 
 def of_name(found: Mapping[str, _Found], name: str) -> _Found | None:

@@ -159,6 +159,8 @@ def map_table(table: Table, found: FoundTable, decisions: Decisions, uniques: Co
             continue
         if key is not None and name in key and form.kind in MANY_FORMS:
             form = replace(form, only=decisions.only_of(table.name, column.name))
+        if not form.only:
+            form = replace(form, written=decisions.written_of(table.name, column.name))
         columns.append(ColumnMapping(name, target.type.sql, target.not_null, form.codec))
     if not any(problem.level == "blocker" for problem in mapped.problems):
         mapped.mapping = TableMapping(table, found.schema, found.name, tuple(columns), key)

@@ -10,7 +10,6 @@ from psycopg.sql import SQL, Identifier
 
 from mirror.core.errors import RefusedError
 from mirror.core.words import counted
-from mirror.postgres import watch
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.dml import Stage
 from mirror.postgres.migrate import statement
@@ -84,7 +83,12 @@ def require_replaceable(conn: Conn, target: Target, stage: Stage | None) -> None
 
 def release(conn: Conn, target: Target) -> None:
     """Take what the mirror needed out of a table again: its triggers, and the column ``_rowid`` with its index."""
-    watch.remove(conn, [target])
+    there = (
+        "SELECT t.tgname FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid"
+        " WHERE t.tgrelid = $1::text::regclass AND NOT t.tgisinternal AND p.pronamespace = 'mirror'::regnamespace"
+    )
+    for (name,) in conn.execute(there, (table_sql(target).as_string(conn),)).fetchall():
+        conn.execute(SQL("DROP TRIGGER {} ON {}").format(Identifier(name), table_sql(target)))
     if target.key is None:
         conn.execute(SQL("ALTER TABLE {} DROP COLUMN IF EXISTS {}").format(table_sql(target), Identifier(ROWID)))
 
