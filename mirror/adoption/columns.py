@@ -190,7 +190,11 @@ class ColumnScan:
 
     def decide_written(self) -> str:
         """The form that most of its values have; empty: it is not known."""
-        return _most(self.samples)[0]
+        chosen, taken = _most(self.samples)
+        others = self.samples[""]
+        if self.form.kind in ("jsonb", "json"):  # ``{}`` and ``5`` are compact, too
+            return "" if others else chosen
+        return chosen if others < sum(self.samples[each] for each in taken) else ""
 
 
 def _most(forms: Mapping[str, int]) -> tuple[str, set[str]]:

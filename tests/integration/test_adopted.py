@@ -117,6 +117,18 @@ def constraints(app: psycopg.Connection[Any]) -> list[str]:
     return [name for (name,) in found]
 
 
+def owned(app: psycopg.Connection[Any]) -> str:
+    """Make the tables anew, as a role that is no superuser, and take that role; its name."""
+    owner = f"{app.info.dbname}_owner"
+    for table in ("category", "product", "visit"):
+        app.execute(f"DROP TABLE IF EXISTS {table} CASCADE".encode())
+    app.execute("DROP FUNCTION counts; DROP TYPE kind")
+    app.execute(f"CREATE ROLE {owner} LOGIN; GRANT CREATE ON DATABASE {app.info.dbname} TO {owner}".encode())
+    app.execute(f"ALTER SCHEMA public OWNER TO {owner}; SET ROLE {owner}".encode())
+    app.execute(IN_POSTGRES)
+    return owner
+
+
 def test_as_the_owner_of_the_tables_who_is_no_superuser(
     folder: Path,
     app: psycopg.Connection[Any],
@@ -125,13 +137,7 @@ def test_as_the_owner_of_the_tables_who_is_no_superuser(
     make_mirror: Callable[..., MirrorProcess],
 ) -> None:
     """Foreign keys and triggers are set aside, and are there again when the source is removed."""
-    owner = f"{app.info.dbname}_owner"
-    for table in ("category", "product", "visit"):
-        app.execute(f"DROP TABLE IF EXISTS {table} CASCADE".encode())
-    app.execute("DROP FUNCTION counts; DROP TYPE kind")
-    app.execute(f"CREATE ROLE {owner} LOGIN; GRANT CREATE ON DATABASE {app.info.dbname} TO {owner}".encode())
-    app.execute(f"ALTER SCHEMA public OWNER TO {owner}; SET ROLE {owner}".encode())
-    app.execute(IN_POSTGRES)
+    owner = owned(app)
     before = constraints(app)
     cli = CommandLine(folder, make_conninfo(app.info.dsn, user=owner))
     writer.run(*IN_SQLITE, *ROWS)
