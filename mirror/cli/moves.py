@@ -92,6 +92,9 @@ def advance(
 ) -> None:
     """Move programs one phase forward, from SQLite towards Postgres.
 
+    A source that was adopted (`mirror adopt`) goes from phase 1 to 3 at once: the application that reads in Postgres is
+    the one that writes there.
+
     It needs a running mirror (`mirror up`), and passes the guard rails of `mirror cutover plan` first. Any error before
     the point of no return undoes everything; a command that was killed is completed by the next one.
     """

@@ -86,14 +86,22 @@ def find(connection: psycopg.Connection[Any], source_id: int, targets: Sequence[
     for schema in sorted({target.schema for target in targets}):
         names = [target.name for target in targets if target.schema == schema]
         rows = cursor.execute(statement("adopted_guards"), (schema, names)).fetchall()
-        found += [Reference(*row[1:], aside=False) for row in rows if row[0] == FOREIGN_KEY]
+        found += [
+            Reference(table_schema, table, name, definition, aside=False)
+            for kind, table_schema, table, name, definition in rows
+            if kind == FOREIGN_KEY
+        ]
     aside = cursor.execute(
         "SELECT schema_name, table_name, name, definition FROM mirror.set_aside"
         " WHERE source_id = $1::bigint AND kind = $2::text ORDER BY 1, 2, 3",
         (str(source_id), FOREIGN_KEY),
     ).fetchall()
     there = {(each.schema, each.table, each.name) for each in found}
-    found += [Reference(*row, aside=True) for row in aside if row[:3] not in there]
+    found += [
+        Reference(schema, table, name, definition, aside=True)
+        for schema, table, name, definition in aside
+        if (schema, table, name) not in there
+    ]
     return found
 
 

@@ -22,7 +22,7 @@ from mirror.cutover.sequences import LOCK_SECONDS
 from mirror.cutover.stray_numbers import Kept, Moved, NotAdoptedError, StrayNumbers
 from mirror.postgres.codecs import Unfit, check_key, key_encoder
 from mirror.postgres.ddl import names_sql, table_sql, type_sql
-from mirror.postgres.dml import row_statements
+from mirror.postgres.dml import overriding, row_statements
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import AGENT
@@ -249,8 +249,10 @@ class Strays:
         marks = SQL(", ").join(
             SQL(f"${number}::{{}}").format(type_sql(pg_type)) for number, (_, pg_type) in enumerate(target.stored, 1)
         )
-        insert = SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING")
-        if not self.conn.execute(insert.format(table_sql(target), names_sql(names), marks), values).rowcount:
+        insert = SQL("INSERT INTO {} ({}){} VALUES ({}) ON CONFLICT DO NOTHING").format(
+            table_sql(target), names_sql(names), overriding(target), marks
+        )
+        if not self.conn.execute(insert, values).rowcount:
             raise NotAdoptedError("Postgres has another row with the same unique value")
 
     def _locked(self, rows: TableRows, text: list[str]) -> Found:

@@ -49,7 +49,7 @@ def row_statements(target: Target) -> RowStatements:
     upsert = SQL("INSERT INTO {} ({}){} VALUES ({}) ON CONFLICT ({}) {}").format(
         table_sql(target),
         names_sql(names),
-        _overriding(target),
+        overriding(target),
         values,
         names_sql(target.key_columns),
         _on_conflict(target),
@@ -63,7 +63,7 @@ def row_statements(target: Target) -> RowStatements:
     return RowStatements(upsert.as_bytes(), delete.as_bytes())
 
 
-def _overriding(target: Target) -> Composable:
+def overriding(target: Target) -> Composable:
     """What an INSERT needs that gives an identity column of an application's table its value."""
     return SQL(" OVERRIDING SYSTEM VALUE") if target.adopted else SQL("")
 
@@ -192,7 +192,7 @@ class Stage:
         ).format(
             target=table_sql(self.target),
             names=names_sql(self._names),
-            overriding=_overriding(self.target),
+            overriding=overriding(self.target),
             staged=SQL(", ").join(list(self._staged.values())),
             stage=self.table,
             key=names_sql(self.target.key_columns),
@@ -365,7 +365,7 @@ class Stage:
             target=table_sql(self.target),
             rows=self._rows,
             names=names_sql(self._names),
-            overriding=_overriding(self.target),
+            overriding=overriding(self.target),
             new=new,
             stage=self.table,
             joined=self._same_key(SQL("t"), SQL("s")),

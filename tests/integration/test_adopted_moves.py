@@ -184,3 +184,36 @@ def test_as_the_owner_of_the_tables_who_is_no_superuser(
         run(cli, "advance", *KNOWN)
         run(cli, "finalize")
         assert constraints(app) == before and scaffolding(app) == []
+
+
+def test_what_a_stray_writer_writes(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer
+) -> None:
+    """It is found, and adopted: also a row whose number Postgres always gives itself. Unchanged rows are none."""
+    writer.run(*IN_SQLITE, *ROWS, *PARENTS)
+    writer.run(
+        "UPDATE product SET made = replace(made, ' ', 'T') || 'Z'",
+        "INSERT INTO product SELECT 'f' || substr(id, 1, 31), 'x' || name, price, '2026-02-02 00:00:00', tags, kind,"
+        " category_id, sold, worth FROM product UNION ALL SELECT 'e' || substr(id, 1, 31), 'y' || name, price,"
+        " '2026-02-02 00:00:00', tags, kind, category_id, sold, worth FROM product",
+    )
+    adopt(cli, database)
+    with cli.up(database):
+        assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+        run(cli, "advance", *KNOWN, "--fence", "watch")
+        writer.run("INSERT INTO category VALUES (5, 'astray', 1)", "UPDATE product SET sold = 1 WHERE name = 'xb'")
+        until(lambda: run(cli, "strays", "--json").count('"table"') == 2)
+        run(cli, "strays", "--adopt")
+        assert app.execute("SELECT name, parent_id FROM category WHERE id = 5").fetchone() == ("astray", 1)
+        assert app.execute("SELECT sold FROM product WHERE name = 'xb'").fetchone() == (True,)
+        # What Postgres has not changed stays as the file has it, though most of the column is written otherwise.
+        app.execute("UPDATE product SET price = 4 WHERE name = 'a'")
+        until(lambda: writer.run("SELECT price FROM product WHERE name = 'a'") == [[4]])
+        assert writer.run("SELECT made FROM product WHERE name = 'a'") == [["2026-01-02T03:04:05.678901Z"]]
+        # A time that no form of SQLite has is a row that the file does not take.
+        app.execute("UPDATE product SET made = 'infinity' WHERE name = 'a'")
+        until(lambda: "has no form for" in cli.run("rejects", "list", "--json").out)
+        assert "does not take 1 row" in cli.run("cutover", "rollback").error
+        app.execute("UPDATE product SET made = '2026-04-04 04:04:04Z' WHERE name = 'a'")
+        until(lambda: writer.run("SELECT made FROM product WHERE name = 'a'") == [["2026-04-04 04:04:04"]])
+        run(cli, "rollback")
