@@ -92,7 +92,14 @@ class Strays:
                     why = "it is not mirrored here"
                     raise SinkError("read the strays", source, why, next_step="run `mirror up`")
                 conn.execute(statement("session_search_path"))
-                return cls(conn, row[0], source, load_targets(conn, row[0], row[1]))
+                targets = load_targets(conn, row[0], row[1])
+                # An application's triggers fire, as on its own writes, and name its tables without their schema.
+                path = (
+                    "SELECT set_config('search_path', concat_ws(', ', current_setting('search_path'), $1::text), false)"
+                )
+                for name in sorted({target.schema for target in targets.values() if target.adopted}):
+                    conn.execute(path, (Identifier(name).as_string(conn),))
+                return cls(conn, row[0], source, targets)
         except BaseException:
             conn.close()
             raise
