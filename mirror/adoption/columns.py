@@ -18,6 +18,7 @@ from mirror.core.adopted import Form, Unit
 from mirror.core.tables import Column
 from mirror.core.values import Value
 from mirror.postgres.adopted.codecs import common_form, converter, encoder, form_of
+from mirror.postgres.adopted.giving_back import SEVERAL
 from mirror.postgres.adopted.mapping import MANY_FORMS, TIMES
 from mirror.postgres.codecs import Reject
 
@@ -32,10 +33,6 @@ _MICROSECONDS, _MILLISECONDS, _SECONDS = 1e14, 1e11, 1e8
 #: Kinds of which the values are their own images: equal in SQLite, equal in Postgres, and only then.
 PLAIN = frozenset(("text", "varchar", "bytea", "enum"))
 INTEGERS = frozenset(("int2", "int4", "int8"))
-#: Kinds of which programs write values in one of several forms, and expect them in that.
-WRITTEN = frozenset(
-    ("timestamptz", "timestamp", "date", "time", "interval", "uuid", "boolean", "jsonb", "json", "numeric", "bytea")
-)
 #: Of each part of a column, so many values are looked at for the form that most have.
 _SAMPLES = 16
 
@@ -108,7 +105,7 @@ class ColumnScan:
             return
         if self._forms:
             self._see_forms(values, there, key_at)
-        if (kind := self.form.kind) in WRITTEN:
+        if (kind := self.form.kind) in SEVERAL:
             self.samples.update(form_of(kind, value) for value in there[:: max(1, len(there) // _SAMPLES)])
         if not self._awaits_interval and self._fits(there):
             return

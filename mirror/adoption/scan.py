@@ -14,11 +14,12 @@ import apsw
 import numpy as np
 import numpy.typing as npt
 
-from mirror.adoption.columns import PLAIN, WRITTEN, ColumnScan, Finding, KeyAt, form_of_declaration, image_of
+from mirror.adoption.columns import PLAIN, ColumnScan, Finding, KeyAt, form_of_declaration, image_of
 from mirror.adoption.source import Part, Source, shown_key
 from mirror.core.adopted import Form, Unit, form_of_codec
 from mirror.core.tables import Table, TableMapping
 from mirror.postgres.adopted.found import FoundTable, UniqueKey, plain
+from mirror.postgres.adopted.giving_back import SEVERAL
 
 _Hashes = npt.NDArray[np.int64]
 
@@ -167,7 +168,7 @@ def _scan_table(source: Source, plan: Plan, found: Scan, watched: Collection[_Wa
             form_name = form_of_declaration(column.form, table.columns[at])
         if form_name:
             found.only[column.column] = form_name
-        if column.form.kind in WRITTEN and (
+        if column.form.kind in SEVERAL and (
             name := last.decide_written() or form_of_declaration(column.form, table.columns[at])
         ):
             found.written[column.column] = name

@@ -80,6 +80,11 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
     " finalize`. It stays open while rows are in the file alone, or in Postgres alone. Without a window it is open"
     " until you end it.",
 )
+@click.option(
+    "--reads",
+    is_flag=True,
+    help="To phase 2 and no further: of an adopted source, whose programs read by a read router.",
+)
 def advance(
     settings: Settings,
     debug: bool,
@@ -89,11 +94,12 @@ def advance(
     fence: str,
     reverse_window: timedelta | None,
     wait: bool,
+    reads: bool,
 ) -> None:
     """Move programs one phase forward, from SQLite towards Postgres.
 
     A source that was adopted (`mirror adopt`) goes from phase 1 to 3 at once: the application that reads in Postgres is
-    the one that writes there.
+    the one that writes there. `--reads` moves only reads, to phase 2.
 
     It needs a running mirror (`mirror up`), and passes the guard rails of `mirror cutover plan` first. Any error before
     the point of no return undoes everything; a command that was killed is completed by the next one.
@@ -108,6 +114,7 @@ def advance(
         dry_run=dry_run,
         as_json=as_json,
         wait=wait,
+        reads=reads,
     )
 
 
@@ -304,6 +311,7 @@ def _move(
     dry_run: bool,
     as_json: bool,
     wait: bool = False,
+    reads: bool = False,
 ) -> None:
     console = Console()
     outcome: list[dict[str, Any]] = []
@@ -321,7 +329,7 @@ def _move(
             if len(known) > 1 and not as_json:
                 print_line(console, str(source), style="bold")
             with opened(source, dsn, settings, acknowledged, fence) as move:
-                move.reverse_window = reverse_window
+                move.reverse_window, move.only_reads = reverse_window, reads
                 move.ending.acknowledged = final and ending.ACKNOWLEDGED in acknowledged
                 if wait:
                     move.operator = Terminal(
@@ -417,7 +425,7 @@ def _way(move: Move, *, back: bool, final: bool) -> tuple[int, Sequence[Step[Mov
             detail = "it is not in phase 3" if move.phase.sealed_at is None else "that was done"
             raise MirrorError("finalize a move", str(move.source), detail, next_step="`mirror cutover status` shows it")
         return 3, FINALIZE
-    number, steps = ways(move.phase, back, adopted=move.adopted)
+    number, steps = ways(move.phase, back, adopted=move.adopted, reads=move.only_reads)
     return number, steps if move.operator is None else waits(steps)
 
 

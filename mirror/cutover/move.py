@@ -80,6 +80,8 @@ class Move:
     """Has reads in Postgres be quick from the first one on; raises ``MirrorError`` where they cannot be."""
     reverse_window: timedelta | None = None
     """How long the way back is to be open; None: until it is ended by a command."""
+    only_reads: bool = False
+    """Whether it is to go to phase 2 and no further."""
     ending: Finalize = field(default_factory=Finalize)
     operator: Operator | None = None
     """Who has the move go on, if it waits (:mod:`mirror.cutover.waiting`)."""

@@ -106,11 +106,11 @@ def waits(steps: tuple[Step[Move], ...]) -> tuple[Step[Move], ...]:
     return (*steps[:at], WAIT, *steps[at:])
 
 
-def ways(now: Phase, back: bool, *, adopted: bool = False) -> tuple[int, tuple[Step[Move], ...]]:
+def ways(now: Phase, back: bool, *, adopted: bool = False, reads: bool = False) -> tuple[int, tuple[Step[Move], ...]]:
     """The phase to move to, and the steps. Raises ``MirrorError`` where there is none.
 
     ``adopted``: whether it is mirrored into an application's own tables: the program that reads there is the one that
-    is to write there, so it goes from phase 1 to 3.
+    is to write there, so it goes from phase 1 to 3, unless only ``reads`` are to be moved, by a read router.
     """
     if now.finalized_at is not None:
         raise MirrorError("move a source", detail="its move was finalized", next_step="there is nothing left to do")
@@ -120,7 +120,9 @@ def ways(now: Phase, back: bool, *, adopted: bool = False) -> tuple[int, tuple[S
     if not back and number == 3:
         step = "`mirror cutover finalize` ends the way back"
         raise MirrorError("move a source", detail="it is in phase 3 already", next_step=step)
-    if adopted and not back:
+    if reads and number == 2:
+        raise MirrorError("move a source", detail="it is in phase 2 already: reads are moved")
+    if adopted and not back and not reads:
         return 3, TO_3
     return {(1, False): (2, TO_2), (2, False): (3, TO_3), (3, True): (2, BACK_TO_2), (2, True): (1, BACK_TO_1)}[
         number, back

@@ -67,6 +67,10 @@ def test_there_and_back_and_for_good(
     with cli.up(database):
         assert cli.run("wait").code == 0 and cli.run("parity").code == 0
         assert phase(cli) == 1
+        run(cli, "advance", *KNOWN, "--reads")
+        assert phase(cli) == 2
+        assert "already" in cli.run("cutover", "advance", *KNOWN, "--reads").error
+        run(cli, "rollback")
         run(cli, "advance", *KNOWN)
         assert phase(cli) == 3
         assert constraints(app) == before
@@ -217,3 +221,25 @@ def test_what_a_stray_writer_writes(
         app.execute("UPDATE product SET made = '2026-04-04 04:04:04Z' WHERE name = 'a'")
         until(lambda: writer.run("SELECT made FROM product WHERE name = 'a'") == [["2026-04-04 04:04:04"]])
         run(cli, "rollback")
+
+
+def test_a_key_of_which_no_form_was_decided(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer
+) -> None:
+    """The way back would not find its rows: adopted again, it does."""
+    app.execute("CREATE TABLE later(id uuid PRIMARY KEY, n integer)")
+    writer.run(*IN_SQLITE, *ROWS, *PARENTS, "CREATE TABLE later(id TEXT PRIMARY KEY, n INTEGER)")
+    adopt(cli, database)
+    with cli.up(database):
+        writer.run("INSERT INTO later VALUES ('01234567-89ab-cdef-0123-456789abcdef', 1)")
+        assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+        found = rails(cli)
+        assert {name for name, rail in found.items() if rail["level"] == "problem"} == {"keys"}
+        assert "later.id" in found["keys"]["detail"]
+        assert cli.run("cutover", "advance", *KNOWN).code == 2
+    adopt(cli, database)
+    with cli.up(database):
+        assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+        run(cli, "advance", *KNOWN)
+        app.execute("UPDATE later SET n = 2")
+        until(lambda: writer.run("SELECT * FROM later") == [["01234567-89ab-cdef-0123-456789abcdef", 2]])

@@ -27,11 +27,15 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from mirror.core.adopted import Form
+from mirror.core.adopted import Form, Kind
 from mirror.core.values import Value
 from mirror.postgres.adopted.instants import EPOCH, UNITS, zone_of
 from mirror.postgres.adopted.times import offset_of
 
+#: Kinds of which programs write values in one of several forms, and expect them in that.
+SEVERAL: frozenset[Kind] = frozenset(
+    ("timestamptz", "timestamp", "date", "time", "interval", "uuid", "boolean", "jsonb", "json", "numeric", "bytea")
+)
 #: What values of a kind become; the best first.
 Offer = Callable[[Value], Iterator[Value]]
 
