@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -231,15 +231,6 @@ class Move:
                 self.release_postgres()
                 if not error.retryable or time.monotonic() > deadline:
                     raise
-
-    @contextmanager
-    def other_placeholders(self) -> Iterator[psycopg.Connection[Any]]:
-        """The connection with psycopg's placeholders, for queries that only judge."""
-        made, self.conn.cursor_factory = self.conn.cursor_factory, psycopg.Cursor
-        try:
-            yield self.conn
-        finally:
-            self.conn.cursor_factory = made
 
     def release_postgres(self) -> None:
         """Let programs write in Postgres again."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from mirror.core.errors import SourceError
 from mirror.cutover import adopted, guard, sequences
 from mirror.cutover.give_way import giving_way
@@ -66,8 +68,12 @@ def _seal(move: Move) -> str:
 
 
 def _constrain(move: Move) -> str:
-    with move.other_placeholders() as judging:
-        return move.constrain(judging, move.agent)
+    conn = move.conn
+    made, conn.cursor_factory = conn.cursor_factory, psycopg.Cursor  # of psycopg's placeholders, as guard rails have
+    try:
+        return move.constrain(conn, move.agent)
+    finally:
+        conn.cursor_factory = made
 
 
 def unseal(move: Move) -> str:
