@@ -40,9 +40,10 @@ def column(form: Form, name: str = "a") -> MappedColumn:
     return MappedColumn(name, name, "some type", form.codec)
 
 
-def micros(*parts: int, extra: int = 0) -> int:
+def micros(year: int, month: int, day: int, *clock: int, extra: int = 0) -> int:
     """Microseconds since 1970 of a time in UTC."""
-    return int(datetime(*parts, tzinfo=UTC).timestamp()) * 10**6 + extra  # type: ignore[arg-type]
+    hour, minute, second = (*clock, 0, 0, 0)[:3]
+    return int(datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()) * 10**6 + extra
 
 
 DAY = 86_400 * 10**6
