@@ -137,6 +137,8 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
             with conn.transaction():  # the tables may be those of an older mirror
                 migrate_profile(conn, migrations, self._schema)
         self.adoption = Adoption.begin(conn, self._source_id)
+        if self.adoption is not None:
+            lease.require_agent(self._path, self._wanted_agent, None)
         self._use(load_targets(conn, self._source_id, self._agent))
         self.not_json = not_json(self._targets)
         self.others.watch(self._targets)

@@ -274,3 +274,16 @@ def test_rows_that_the_source_never_had(
     mirror.start()
     mirror.check()
     assert app.execute("SELECT max(id) FROM category").fetchone() == (3,)
+
+
+def test_no_profile_and_no_agent(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """Both say how the mirror's own tables are made."""
+    writer.run(*IN_SQLITE, *ROWS)
+    adopt(cli, database)
+    for option in ("--profile", "generic"), ("--agent", "main"):
+        done = cli.run("up", database, "--once", *option)
+        assert done.code == 2 and ("it was adopted" in done.error or "without an agent" in done.error), done
+    mirror.start()
+    mirror.check()
