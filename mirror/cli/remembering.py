@@ -21,6 +21,7 @@ from mirror.core.folders import known_sources, source_folder
 from mirror.core.published import POSITION_FILE
 from mirror.core.remembered_server import SERVER_FILE, RememberedServer, remember_server, remembered_server
 from mirror.core.state_errors import state_error
+from mirror.postgres.cluster import Cluster
 
 #: What tells one database from another.
 _PLACE = ("service", "host", "hostaddr", "port", "dbname")
@@ -51,6 +52,16 @@ def to_remember(dsn: str, environment: Mapping[str, str]) -> RememberedServer:
         kept = {name: value for name, value in taken.items() if name in public - _OWN} | kept
     secret = {name for name in (given | taken) if name not in public and "password" in name}
     return RememberedServer(make_conninfo("", **kept), bool(secret))
+
+
+def is_own(dsn: str, state_dir: Path) -> bool:
+    """Whether a connection string leads to the embedded server of a state directory, which is found there anyway.
+
+    Its socket is there only while it runs, so that this is not to be remembered.
+    """
+    data = (state_dir / "postgres").resolve()
+    running = Cluster(data).postmaster() if data.exists() else None
+    return running is not None and conninfo_to_dict(dsn).get("host") == running.socket_directory
 
 
 def require_password(server: RememberedServer, state_dir: str) -> None:
@@ -93,6 +104,8 @@ class Remembering:
     def _keep(self) -> None:
         settings = self._settings
         assert settings.dsn is not None
+        if is_own(settings.dsn, settings.state_dir):
+            return
         now = to_remember(settings.dsn, os.environ)
         try:
             before = remembered_server(settings.state_dir)

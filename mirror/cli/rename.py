@@ -237,8 +237,8 @@ def _forget_attempt(settings: Settings, conn: Conn, old: Path, new: Path) -> Non
                 str(new),
                 f"it is mirrored already, with {named([table.name for table in each.tables])}",
                 next_step=f"keep one: `mirror remove {shlex.quote(str(new))}{settings.options} --drop-tables --dry-run`"
-                f" says what goes with the new name; without --dry-run it goes, and then this again. Or likewise the old"
-                f" one: `mirror remove {shlex.quote(str(old))}{settings.options} --drop-tables --dry-run`",
+                " says what goes with the new name; without --dry-run it goes, and then this again. Or likewise the"
+                f" old one: `mirror remove {shlex.quote(str(old))}{settings.options} --drop-tables --dry-run`",
             )
     for each in filter(None, left):
         remove(conn, each)

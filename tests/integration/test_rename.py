@@ -256,7 +256,7 @@ def test_the_new_name_is_mirrored_already(cli: CommandLine, old: Path, new: Path
     """Somebody has added it: the steps that are printed, in order, go on with it."""
     with cli.up(old, other):
         os.rename(old, new)
-        assert cli.run("add", new).code == 0
+        assert cli.run("add", new).code == 1, "its tables are those of the old name"
         (step,) = commands_in(cli.run("rename", old, new).err)
         assert step.startswith("mirror remove ") and cli.run(*shlex.split(step)[1:]).code == 0
         assert cli.run("rename", old, new).code == 0
