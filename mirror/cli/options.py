@@ -22,11 +22,13 @@ from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
 from mirror.core.errors import ConfigError, MirrorError, NotRunningError, OthersWroteError, StateError
 from mirror.core.folders import known_sources, source_folder, source_of
 from mirror.core.peer import start_step
+from mirror.core.place import is_missing
 from mirror.core.published import POSITION_FILE
 from mirror.core.source_settings import proposed_schema, remembered_schema
 from mirror.core.state_errors import file_error
 from mirror.core.status import Phase
 from mirror.postgres.profiles import PROFILES
+from mirror.sidecar.next_steps import if_moved
 
 if TYPE_CHECKING:
     from mirror.postgres.embedded import EmbeddedPostgres
@@ -97,6 +99,9 @@ def advise_starting(error: NotRunningError, settings: Settings) -> None:
         if (source := next(named, source_of(error.folder))) is not None:
             error.place = str(source)
         error.next_step = start_step(source, settings.options)
+        if source is not None and (error.folder / POSITION_FILE).exists() and is_missing(source):
+            error.detail = f"{error.detail}, and its file is not there"
+            error.next_step = if_moved(source, settings.options)
 
 
 def help_end(*examples: str, codes: Mapping[int, str] | None = None) -> str:

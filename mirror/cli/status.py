@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from mirror.cli.gone import moved_from, rename_command
 from mirror.cli.looking import Looking, Seen
 from mirror.cli.options import common_even_if_broken, help_end, json_option, own_schema_command, schema_of
 from mirror.cli.output import print_line
@@ -28,7 +29,7 @@ from mirror.core.status import Phase, StatusDocument, StatusReport, encode
 from mirror.core.words import names_apart
 from mirror.parity.proof import described
 from mirror.sidecar.kept_report import kept_report
-from mirror.sidecar.next_steps import comparison, next_steps
+from mirror.sidecar.next_steps import comparison, is_gone, next_steps
 
 #: Seconds for which a mirror that has only begun to follow is waited for, and between two questions.
 MEASURE_SECONDS, MEASURE_PAUSE = 30.0, 0.1
@@ -206,7 +207,10 @@ def status_of(source: Path, settings: Settings) -> StatusReport:
         report = replace(report, phase=Phase.FAILED, last_error=str(unknown), error=unknown.to_dict())
         steps = [unknown.next_step] if unknown.next_step else []
     elif silent is None:
-        steps = next_steps(report, options, own_schema_command(settings, source, report.schema))
+        old = moved_from(settings, source) if report.phase is Phase.STOPPED else None
+        if old is not None:
+            report = replace(report, last_error=f"it has the rows of {old}, which is not there any more")
+        steps = [rename_command(settings, old, source)] if old is not None else next_steps(report, options, own_schema_command(settings, source, report.schema))
     else:
         steps = [silent.next_step] if silent.next_step else []
     return with_proof(replace(report, configuration=settings.problem), folder, settings, steps)
@@ -233,7 +237,7 @@ def with_proof(report: StatusReport, folder: Path, settings: Settings, steps: Se
     """
     proof, steps = described(folder), [*steps]
     parity = comparison(report, settings.options)
-    if report.reverse is not None or report.applied is None or report.phase in _NOT_THERE_YET:
+    if report.reverse is not None or report.applied is None or report.phase in _NOT_THERE_YET or is_gone(report):
         pass  # a comparison is refused, as Postgres is the original; or there is nothing yet that could be compared
     elif proof.proof == "different" and proof.repairable:
         # A repair does not help against what Postgres refuses: the step for that is among the others.
