@@ -246,10 +246,9 @@ class Supervisor:
             if known is not None and known.working:
                 schema = self.schemas.get(source)
                 if request.schema not in (None, schema):
-                    detail = f"it is mirrored into the schema {schema}"
-                    raise ConfigError(
-                        "mirror another source", str(source), detail, next_step="`mirror remove` it first"
-                    )
+                    detail = f"it is mirrored into the schema {schema}, by this mirror"
+                    step = "first `mirror remove`, then this again; its tables there stay"
+                    raise ConfigError("mirror another source", str(source), detail, next_step=step)
                 return
             if known is not None:
                 known.stop()
