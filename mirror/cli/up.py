@@ -20,6 +20,7 @@ from loguru import logger
 from rich.console import Console
 
 from mirror.cli.changes import changes_of
+from mirror.cli.gone import require_unmoved
 from mirror.cli.live_view import LiveView
 from mirror.cli.logs import announce, start_log
 from mirror.cli.options import (
@@ -172,6 +173,7 @@ def up(
                 agents=agents,
                 links=settings.links,
                 schema_of=partial(named_schema, settings),
+                require_unmoved=partial(require_unmoved, settings),
                 options=settings.options,
                 embedded=settings.dsn is None,
                 profiles=profiles,
