@@ -17,7 +17,7 @@ import json5
 
 from mirror.cli.options import agent_and_profile, common, help_end, json_option, require_sources
 from mirror.core.config.json_edit import rewrite, with_values
-from mirror.core.config.settings import Settings, require_file
+from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, require_file
 from mirror.core.control import ControlClient
 from mirror.core.errors import ConfigError, ControlError, NotRunningError, StateError
 from mirror.core.folders import known_sources, resolve, source_folder
@@ -154,14 +154,15 @@ def _begun(settings: Settings, source: Path) -> tuple[str, bool]:
 
     with suppress(ControlError):  # it may be too busy to answer: `mirror status` knows later
         ask_mirror(settings, source, look)
+    into = "" if report is None or report.schema == DEFAULT_SCHEMA else f" into the schema {report.schema}"
     if report is None or not report.refusals:
-        return "is mirrored from now on", False
+        return f"is mirrored{into} from now on", False
     why = f"`mirror status {shlex.quote(str(source))}{settings.options}` says why"
     if len(report.refusals) >= report.tables:
         tables = "its table" if report.tables == 1 else f"all of its {report.tables:,} tables"
-        return f"is followed from now on, but Postgres refuses {tables}: {why}", True
+        return f"is followed{into} from now on, but Postgres refuses {tables}: {why}", True
     tables = counted(len(report.refusals), "table")
-    return f"is mirrored from now on, but for {tables} that Postgres refuses: {why}", False
+    return f"is mirrored{into} from now on, but for {tables} that Postgres refuses: {why}", False
 
 
 def _ask_any(settings: Settings, question: Callable[[ControlClient], object]) -> bool:

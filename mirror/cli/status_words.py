@@ -125,6 +125,8 @@ def _ended(report: StatusReport) -> str | None:
         return None
     else:
         how = "its mirror has ended without a word, or runs where this command cannot see it"
+    if report.file_missing:
+        return f"{how}; its file is not there"
     if report.unread_bytes is None:
         return how
     since = f"up to {amount(report.unread_bytes)} not read yet" if report.unread_bytes else "nothing written since"

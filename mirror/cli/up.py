@@ -20,6 +20,7 @@ from loguru import logger
 from rich.console import Console
 
 from mirror.cli.changes import changes_of
+from mirror.cli.gone import require_unmoved
 from mirror.cli.live_view import LiveView
 from mirror.cli.logs import announce, start_log
 from mirror.cli.options import (
@@ -39,9 +40,11 @@ from mirror.core.beginnings import Beginning
 from mirror.core.config.log_settings import LogSettings
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.errors import ConfigError, MirrorError, SourceError
+from mirror.core.folders import known_sources, source_folder
 from mirror.core.notify import Notifier
 from mirror.core.place import was_touched
 from mirror.core.positions import Lsn
+from mirror.core.published import POSITION_FILE
 from mirror.core.signals import Signals
 from mirror.core.status import Phase
 from mirror.core.words import counted
@@ -127,14 +130,15 @@ def up(
     Copies each file, then follows every commit until Ctrl-C or SIGTERM. Started again, it goes on where it stopped.
     A file that is not there yet, or is empty, is waited for, but not with --once.
     Without --postgres and its variables it starts a Postgres of its own. Without SOURCE it mirrors the sources that
-    mirror.json lists.
+    mirror.json lists; without these, those that it has mirrored with this state directory.
     """
     if quiet and log_level in ("debug", "info"):
         raise click.UsageError(f"-q leaves out what --log-level {log_level} asks for: give one of them.")
     least = log_level or ("warning" if quiet else settings.log.level)
     start_log(LogSettings(log_format or settings.log.format, least))
     if not settings.sources:
-        raise ConfigError("start the mirror", detail="no source is named", next_step="mirror up FILE.db")
+        origins = {**settings.origins, "sources": "default"}
+        settings = dataclasses.replace(settings, sources=_mirrored_before(settings), origins=origins)
     if http is not None:
         settings = dataclasses.replace(settings, http=http)
     _require_one(settings.sources, once=once)
@@ -169,6 +173,7 @@ def up(
                 agents=agents,
                 links=settings.links,
                 schema_of=partial(named_schema, settings),
+                require_unmoved=partial(require_unmoved, settings),
                 options=settings.options,
                 embedded=settings.dsn is None,
                 profiles=profiles,
@@ -210,6 +215,16 @@ def up(
     if not ended:
         # A statement in Postgres did not end in time. The next start recovers, as after a kill.
         os._exit(0)
+
+
+def _mirrored_before(settings: Settings) -> tuple[Path, ...]:
+    """The sources that were mirrored with the state directory. Raises ``ConfigError`` if none was."""
+    found = known_sources(settings.state_dir)
+    mirrored = tuple(each for each in found if (source_folder(settings.state_dir, each) / POSITION_FILE).exists())
+    if not mirrored:
+        step = f"mirror up FILE.db{settings.options}"
+        raise ConfigError("start the mirror", detail="no source is named", next_step=step)
+    return mirrored
 
 
 def _warn_of_host_folders(sources: Sequence[Path]) -> None:

@@ -385,6 +385,9 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     happened: Annotated[
         list[HappenedReport], Meta(description="the last lines about changed tables and columns, the newest last")
     ] = []
+    file_missing: Annotated[bool, Meta(description="while it is stopped: whether its file is not there any more")] = (
+        False
+    )
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
