@@ -183,7 +183,7 @@ def up(
         beginning.end()
         if early is not None:
             early.end()
-        verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
+        verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir, settings.options)
         service = Service(notifier, mirror)
         line = PeriodicLine(mirror, partial(report_of, settings), options=settings.options)
         refusals = Refusals(settings)
