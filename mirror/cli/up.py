@@ -150,12 +150,10 @@ def up(
     notifier = Notifier()
     # Without a manager it is what a terminal sends when it is closed, and ends the command.
     reload = signal.SIGHUP if notifier.is_heard else None
-    if settings.dsn is None and not os.path.exists(settings.state_dir / "postgres"):
-        announce(f"Making a Postgres in {settings.state_dir / 'postgres'}, which takes some seconds")
     with (
         Signals(signal.SIGTERM, signal.SIGINT, reload=reload) as signals,
         Beginning(settings.state_dir, settings.sources) as beginning,
-        postgres_of(settings) as dsn,
+        postgres_of(settings, _say_that_it_is_made) as dsn,
         changes_of(settings, dsn) as changes,
     ):
         tell_postgres(settings, dsn)
@@ -210,6 +208,10 @@ def up(
     if not ended:
         # A statement in Postgres did not end in time. The next start recovers, as after a kill.
         os._exit(0)
+
+
+def _say_that_it_is_made(data: Path) -> None:
+    announce(f"Making a Postgres in {data}, which takes some seconds")
 
 
 def _warn_of_host_folders(sources: Sequence[Path]) -> None:
