@@ -264,10 +264,10 @@ def require_sources(settings: Settings, example: str = "FILE.db") -> None:
 
 
 @contextmanager
-def postgres_of(settings: Settings) -> Iterator[str]:
+def postgres_of(settings: Settings, making: Callable[[Path], None] | None = None) -> Iterator[str]:
     """The DSN to use; an embedded server is started, and stopped afterwards unless others use it.
 
-    Raises ``ConfigError`` where none is known, though what was mirrored with this state directory is in another server,
+    ``making``: as for :func:`~mirror.postgres.embedded.start_embedded`. Raises ``ConfigError`` where none is known, though what was mirrored with this state directory is in another server,
     and where the one that is remembered wants a password that is not given now.
     """
     if settings.dsn is not None:
@@ -280,7 +280,7 @@ def postgres_of(settings: Settings) -> Iterator[str]:
     _require_embedded(settings)
     from mirror.postgres.embedded import start_embedded  # takes longer to load than some commands to run
 
-    server = start_embedded(settings.state_dir)
+    server = start_embedded(settings.state_dir, making)
     if server.is_new and server.runs_as:
         words = "the embedded Postgres runs as the user {} of the system, because Postgres does not run as root"
         logger.info(words, server.runs_as)

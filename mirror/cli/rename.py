@@ -69,7 +69,8 @@ def rename(settings: _Given, debug: bool, anyway: bool, as_json: bool) -> None:
     """
     known, names = settings
     if len(names) != 2:
-        step = f"mirror rename OLD.db NEW.db{known.options}"
+        old = shlex.quote(str(resolve(names[0]))) if len(names) == 1 else "OLD.db"
+        step = f"`mirror rename {old} NEW.db{known.options}`"
         raise ConfigError(_OPERATION, detail="it needs the old name and the new one", next_step=step)
     new = resolve(names[1])
     old = _old_name(known, names[0], new)
@@ -208,8 +209,8 @@ def _require_gone(settings: Settings, old: Path, new: Path) -> None:
         _OPERATION,
         str(old),
         "it is still there, and is another file than the new one",
-        next_step=f"move it away, if it is no longer in use; or mirror both: mirror up {shlex.quote(str(new))}"
-        f"{settings.options}",
+        next_step=f"move it away, if it is no longer in use; or mirror both: `mirror up {shlex.quote(str(new))}"
+        f"{settings.options}`",
     )
 
 

@@ -38,6 +38,9 @@ EVERY_SECONDS = 1.0
 #: Phases in which nothing is in Postgres yet that could be compared, or it is being replaced.
 _NOT_THERE_YET = frozenset((Phase.STARTING, Phase.SNAPSHOT))
 
+#: What stands before a check that is not passed, where its name would be untrue or a riddle ("following: stopped").
+_LABELS = {"following": "", "complete": "not all is equal: "}
+
 #: In which a source that was never compared can be, and nothing else is to be done first.
 _AT_REST = frozenset((Phase.FOLLOWING, Phase.STOPPED))
 
@@ -176,9 +179,7 @@ def _judged(seen: Seen, settings: Settings, *, quiet: bool) -> int:
             joint = "; next: " if " -- " in each.detail else " -- "  # an error has a step of its own
             step = f"{joint}{each.next_step}" if each.next_step not in each.detail else ""
             style = "red" if each.state == "failed" else "yellow"
-            # What a source does needs no name before it: "following: stopped" would be a riddle.
-            name = "" if each.name == "following" else f"{each.name}: "
-            print_line(console, f"{place}{name}{each.detail}{step}", style=style)
+            print_line(console, f"{place}{_LABELS.get(each.name, f'{each.name}: ')}{each.detail}{step}", style=style)
     if any(report.phase is Phase.STOPPED and not _has_moved(report) for report in seen.reports):
         return 3
     return 0 if found.state == "ok" else 1

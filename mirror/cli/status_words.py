@@ -147,7 +147,7 @@ def parity(report: StatusReport) -> str:
         return "never compared"
     equal = last.proof == "verified" and last.rows is not None
     found = f"equal, {counted(last.rows or 0, 'row')}" if equal else last.headline or last.proof
-    return f"checked {ago(last.age_seconds)}: {found}"
+    return f"checked {'by itself ' if last.by_itself else ''}{ago(last.age_seconds)}: {found}"
 
 
 def moved(report: StatusReport) -> list[str]:

@@ -154,12 +154,10 @@ def up(
     notifier = Notifier()
     # Without a manager it is what a terminal sends when it is closed, and ends the command.
     reload = signal.SIGHUP if notifier.is_heard else None
-    if settings.dsn is None and not os.path.exists(settings.state_dir / "postgres"):
-        announce(f"Making a Postgres in {settings.state_dir / 'postgres'}, which takes some seconds")
     with (
         Signals(signal.SIGTERM, signal.SIGINT, reload=reload) as signals,
         Beginning(settings.state_dir, settings.sources) as beginning,
-        postgres_of(settings) as dsn,
+        postgres_of(settings, _say_that_it_is_made) as dsn,
         changes_of(settings, dsn) as changes,
     ):
         tell_postgres(settings, dsn)
@@ -188,7 +186,7 @@ def up(
         beginning.end()
         if early is not None:
             early.end()
-        verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
+        verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir, settings.options)
         service = Service(notifier, mirror)
         line = PeriodicLine(mirror, partial(report_of, settings), options=settings.options)
         refusals = Refusals(settings)
@@ -225,6 +223,10 @@ def _mirrored_before(settings: Settings) -> tuple[Path, ...]:
         step = f"mirror up FILE.db{settings.options}"
         raise ConfigError("start the mirror", detail="no source is named", next_step=step)
     return mirrored
+
+
+def _say_that_it_is_made(data: Path) -> None:
+    announce(f"Making a Postgres in {data}, which takes some seconds")
 
 
 def _warn_of_host_folders(sources: Sequence[Path]) -> None:

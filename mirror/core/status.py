@@ -122,6 +122,7 @@ class ProofReport(msgspec.Struct, frozen=True, kw_only=True):
     headline: str | None = None
     repairable: Annotated[bool, Meta(description="whether mirror parity --repair can help where it differs")] = True
     rows: Annotated[int | None, Meta(description="rows of the source that were compared; null: never compared")] = None
+    by_itself: Annotated[bool, Meta(description="whether the mirror made it by itself, in the background")] = False
 
 
 class ReverseReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -365,9 +365,18 @@ class ParityReport:
 
     @property
     def headline(self) -> str:
-        """The verdict in one line."""
+        """The verdict in one line, with the time that it took."""
+        rate = f" ({self.rows_per_second:,.0f} rows/s)" if self.rows and not self.moved else ""
+        return self._in_one_line(f"{',' if self.moved else ''} in {self.seconds:.2f} s{rate}")
+
+    @property
+    def outcome(self) -> str:
+        """The verdict in one line, without a time: of a comparison that waits most of it."""
+        return self._in_one_line("")
+
+    def _in_one_line(self, took: str) -> str:
         if self.moved:
-            return f"{self.verdict}: {self.moved}, in {self.seconds:.2f} s"
+            return f"{self.verdict}: {self.moved}{took}"
         text = f"{self.said}; compared " if ":" in self.said else f"{self.said}: "
         text += f"{counted(len(self.tables), 'table')}, {counted(self.rows, 'row')}"
         if self.sample is not None:
@@ -380,11 +389,9 @@ class ParityReport:
             text += f", {counted(self.rejected, 'row')} rejected"
         if self.lost and self.verdict != "equal":
             text += f", {counted(self.lost, 'declared loss', 'declared losses')}"
+        text += took
         if self.left_out:
-            text += f", left out: {', '.join(self.left_out)}"
-        text += f" in {self.seconds:.2f} s"
-        if self.rows:
-            text += f" ({self.rows_per_second:,.0f} rows/s)"
+            text += f"; left out: {', '.join(self.left_out)}"
         return f"{text}; {self.reason}" if self.reason else text
 
     @property

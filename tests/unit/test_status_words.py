@@ -167,6 +167,7 @@ def test_the_last_comparison() -> None:
     assert of() == "never compared"
     assert of(proof="verified", age_seconds=180, rows=200_133) == "checked 3 min ago: equal, 200,133 rows"
     assert of(proof="verified", age_seconds=30, rows=1) == "checked 30 s ago: equal, 1 row"
+    assert of(proof="verified", age_seconds=21, rows=1, by_itself=True) == "checked by itself 21 s ago: equal, 1 row"
     assert of(proof="stale", age_seconds=30 * 3600, rows=1, headline="equal: 1 table, 1 row") == (
         "checked 30 h ago: equal: 1 table, 1 row"
     )
