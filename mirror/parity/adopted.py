@@ -25,6 +25,7 @@ from typing import cast, get_args
 
 from mirror.core.adopted import Form, Kind, form_of_codec, is_adopted
 from mirror.parity import adopted_json, adopted_numbers, adopted_times, adopted_values
+from mirror.parity.adopted_moments import is_zero_date
 from mirror.parity.adopted_terms import Decode, Lossy, Misfit, Unfit
 from mirror.parity.plan import MappedColumn, Plan
 from mirror.parity.values import Cell, Cells
@@ -144,8 +145,10 @@ def _of_form(form: Form) -> Decode:
 
 def _or_null(decode: Decode, *, dated: bool) -> Decode:
     def of_text(value: Cell) -> Cell | Lossy:
-        if value == "" or (dated and isinstance(value, str) and value.startswith("0000-00-00")):
-            return None
+        if value == "":
+            return Lossy(None, "as NULL, where SQLite has an empty text")
+        if dated and isinstance(value, str) and is_zero_date(value):
+            return Lossy(None, "as NULL, where SQLite has a zero date")
         return decode(value)
 
     return of_text

@@ -27,7 +27,7 @@ _UUIDS = {
     "blob": re.compile("(?!)"),
     "": re.compile(f"(?:urn:uuid:)?(?:{_HEX}|{_DASHED})", re.IGNORECASE | re.ASCII),
 }
-_ADDRESS = re.compile(r"([0-9A-Fa-f:.]+)(?:/([0-9]{1,3}))?")
+_ADDRESS = re.compile(r"([0-9A-Fa-f:.]+)(?:/(0|[1-9][0-9]{0,2}))?")
 _BOOLEANS = {"t": 1, "true": 1, "f": 0, "false": 0}
 
 
