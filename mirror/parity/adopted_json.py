@@ -2,15 +2,8 @@
 
 The canonical value of ``json`` is its text. That of ``jsonb`` is a text of the document in which equal documents are
 equal: members by their names, the last one of several; numbers as jsonb keeps them, so that ``1e2`` is ``100`` and
-``1.0`` is not ``1``. That of an array is its bounds and its elements' canonical values.
-
-Readings of the vocabulary that it leaves open:
-
-* a real in a column of JSON is the number that ``repr`` gives, an integer its digits;
-* in an array JSON's true and false are 1 and 0 for elements that are boolean, and nothing else; a number with a point
-  or an exponent is a double;
-* a document that is null is NULL in a column of arrays, whatever their elements;
-* an array of arrays without elements is not taken (Postgres has no such), nor one with elements of JSON but null.
+``1.0`` is not ``1``. That of an array is its bounds and its elements' canonical values. In an array a number with a
+point or an exponent is a double, where it is not a numeric.
 """
 
 from __future__ import annotations

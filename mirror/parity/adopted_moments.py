@@ -160,6 +160,8 @@ def of_number(form: Form) -> Callable[[Cell], tuple[int, str]]:
     unit, step, word = UNITS.get(form.unit, 0), 10 ** (6 - digits), places(digits)
 
     def decode(value: Cell) -> tuple[int, str]:
+        if step == 1 and type(value) is int and unit:
+            return value * unit, ""
         above, below = exact(value)
         micros, kept = _half_even(above, below * step)
         micros *= step

@@ -1,14 +1,7 @@
 """Numbers of SQLite in an application's own tables: the vocabulary of :mod:`mirror.core.adopted`.
 
 Canonical values: of integers integers; of ``float4`` and ``float8`` doubles; of ``numeric`` the text without exponent
-and without zeros at its end.
-
-Readings of the vocabulary that it leaves open:
-
-* a real that is rounded to 15 digits is rounded itself, as ``%.15g`` does, and not its shortest decimal;
-* decimal texts may have ``+`` before them, and a point at their beginning or end;
-* a double becomes a float4 as IEEE 754 says (half to even, of the double); one that becomes 0 or infinite by that is
-  not taken; an integer becomes one by way of the double that it exactly is.
+and without zeros at its end. A double becomes a float4 as IEEE 754 says: half to even.
 """
 
 from __future__ import annotations

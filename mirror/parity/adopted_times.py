@@ -3,16 +3,6 @@
 Canonical values are integers: of ``timestamptz`` microseconds since 1970-01-01 in UTC; of ``timestamp`` those that its
 clock shows since then; of ``date`` days since then; of ``time`` microseconds since midnight; of ``interval``
 microseconds.
-
-Readings of the vocabulary that it leaves open:
-
-* a time in a unit is the number that a real's shortest decimal is: 1767225600.1 loses nothing;
-* years 1 to 9999 are those of the text and those of the result;
-* a ``timestamp`` loses any offset that is written, also ``Z``; a moment that is the second one of its clock is a loss;
-* what a fraction is rounded up to must be in range as well: 23:59:59.9999999 is no ``time``;
-* an interval as ``datetime`` has no offset; its integers may also be of seconds and milliseconds, by their unit;
-* in ``clock`` the sign is that of the days where there are days (``-1 day, 23:59:59`` is one second less than
-  nothing), as Python writes them; in ``iso`` it is that of the whole.
 """
 
 from __future__ import annotations

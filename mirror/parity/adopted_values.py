@@ -3,11 +3,6 @@
 Canonical values: of ``boolean`` 0 and 1; of ``uuid`` the text with dashes, in lower case; of ``inet`` and ``cidr`` the
 text, with a mask where it is not that of one address, of ``cidr`` always; of ``bytea`` bytes; of all else texts, of
 ``char`` without the blanks at its end.
-
-Readings of the vocabulary that it leaves open:
-
-* blanks count for the length of ``varchar`` and ``char``;
-* a network mask is a number of bits.
 """
 
 from __future__ import annotations

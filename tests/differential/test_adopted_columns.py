@@ -103,4 +103,4 @@ def test_both_say_the_same(database: psycopg.Connection[Any], form: Form) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.codec.removeprefix("adopted "))
 def test_both_say_the_same_of_many(database: psycopg.Connection[Any], form: Form) -> None:
-    assert disagreement(database, form, drawn(600)) == []
+    assert disagreement(database, form, drawn(200)) == []
