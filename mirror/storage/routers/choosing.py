@@ -97,6 +97,13 @@ class Choice:
         READS.count(store, reason or (Reason.SETTING if moved else Reason.FRESH), self.freshness.path)
         return reason is None
 
+    def close(self) -> None:
+        """Follow the settings no more, and tell the mirror what was read for the last time."""
+        self._live.close()
+        self.freshness.close()
+        reporting.remove(self.freshness)
+        self._held.close()
+
     def _moved(self, ask: Ask) -> bool:
         """Whether the source was moved to Postgres, whatever the settings say.
 

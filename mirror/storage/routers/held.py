@@ -48,6 +48,15 @@ class Held:
             if before is not None:
                 before.close()
 
+    def close(self) -> None:
+        """Close it; :meth:`open` makes another one."""
+        with whole, self._guard:
+            connection, self._connection = self._connection, None
+            if connection is not None and self._pid == os.getpid():
+                connection.close()
+            elif connection is not None:
+                _OF_PARENTS.append(connection)
+
     def _found(self) -> tuple[int, int]:
         try:
             found = os.stat(self._database)
