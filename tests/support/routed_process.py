@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
@@ -79,8 +80,11 @@ class DjangoProgram(Program):
             },
             DATABASE_ROUTERS=["mirror.storage.routers.django.MirrorRouter"],
             MIRROR_ROUTER={"SQLITE": "default", "POSTGRES": "mirrored", "STATE_DIR": state_dir, "CONFIG": config},
+            INSTALLED_APPS=["app"],
             USE_TZ=True,
         )
+        application = sys.modules["app"] = ModuleType("app")
+        application.__path__ = [state_dir]
         django.setup()
         from django.db import models
 
