@@ -148,40 +148,38 @@ class SQLAlchemyProgram(Program):
     is_async = False
 
     def set_up(self) -> None:
-        from sqlalchemy import ForeignKey, create_engine
+        from sqlalchemy import Column, ForeignKey, Integer, Text, create_engine
         from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
-        from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, sessionmaker
+        from sqlalchemy.orm import declarative_base, relationship, sessionmaker
 
         from mirror.storage.routers.sqlalchemy import Reads, RoutedSession
 
-        class Base(DeclarativeBase):
-            pass
+        base: Any = declarative_base()
 
-        class Counter(Base):
+        class Counter(base):
             __tablename__ = "counter"
-            id: Mapped[int] = mapped_column(primary_key=True)
-            n: Mapped[int]
+            id = Column(Integer, primary_key=True)
+            n = Column(Integer)
 
-        class Label(Base):
+        class Label(base):
             __tablename__ = "label"
-            id: Mapped[int] = mapped_column(primary_key=True)
-            counter_id: Mapped[int] = mapped_column(ForeignKey("counter.id"))
-            text: Mapped[str]
-            counter: Mapped[Counter] = relationship(lazy="joined")
+            id = Column(Integer, primary_key=True)
+            counter_id = Column(ForeignKey("counter.id"))
+            text = Column(Text)
+            counter = relationship(Counter, lazy="joined")
 
-        class Owner(Base):
+        class Owner(base):
             __tablename__ = "owner"
-            id: Mapped[int] = mapped_column(primary_key=True)
-            n: Mapped[int]
-            parts: Mapped[list[Apart]] = relationship(lazy="selectin")
+            id = Column(Integer, primary_key=True)
+            n = Column(Integer)
+            parts = relationship("Apart", lazy="selectin")
 
-        class Apart(Base):
+        class Apart(base):
             __tablename__ = "apart"
-            id: Mapped[int] = mapped_column(primary_key=True)
-            owner_id: Mapped[int] = mapped_column(ForeignKey("owner.id"))
-            n: Mapped[int]
+            id = Column(Integer, primary_key=True)
+            owner_id = Column(ForeignKey("owner.id"))
+            n = Column(Integer)
 
-        globals().update(Counter=Counter, Apart=Apart)  # where the annotations of the classes are looked up
         self.counter, self.label, self.owner, self.apart = Counter, Label, Owner, Apart
         source, dsn, state_dir, config = self.given
         named = conninfo_to_dict(dsn)
