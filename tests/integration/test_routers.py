@@ -221,7 +221,7 @@ def test_what_else_the_program_does(program: Routed) -> None:
         for kind in ("table", "count", "join"):
             assert program.until_from(fresh, "core", kind) == (1 if kind == "count" else 6)
         assert program.until_from(left_out, "core", "subquery") == 6
-        for kind in ("text", "only text", "update", "function"):
+        for kind in ("text", "only text", "update", "function", "savepoint"):
             assert program.seen("core", kind) == [3 if kind == "function" else 6]
     if program.kind == "langgraph":
         assert program.until_from(fresh, "search", None) == [6]

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -214,12 +215,13 @@ class SQLAlchemyProgram(Program):
             return len([part for part in session.get_one(self.owner, 1).parts if part.n == 7])
 
     def core(self, kind: str) -> Any:
-        """A select that is no class's: of a table, with a text in it, of a join, of a subquery, for an update."""
+        """A select that is no class's."""
         from sqlalchemy import func, select, text
 
         counter, label, apart = (each.__table__ for each in (self.counter, self.label, self.apart))
         statement = {
             "table": select(counter.c.n),
+            "savepoint": select(counter.c.n),
             "count": select(func.count()).select_from(counter),
             "text": select(counter.c.n).where(text("1 = 1")),
             "only text": text("SELECT n FROM counter"),
@@ -228,7 +230,7 @@ class SQLAlchemyProgram(Program):
             "update": select(counter.c.n).with_for_update(),
             "function": select(func.abs(-3)),
         }[kind]
-        with self.session() as session:
+        with self.session() as session, session.begin_nested() if kind == "savepoint" else nullcontext():
             return session.execute(statement).scalar()
 
     def in_transaction(self, number: int) -> int:

@@ -27,13 +27,13 @@ In the project's settings, beside a database for each store with the same migrat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from threading import Lock
 from typing import Any
 
 from django.conf import settings
 from django.db import Error, connections
 
 from mirror.core.errors import ConfigError
+from mirror.storage.forks import Lock
 from mirror.storage.routers.choosing import Choice
 
 _KEYS = {"SQLITE", "POSTGRES", "STATE_DIR"}
@@ -123,7 +123,8 @@ def _reached(model: type[Any]) -> frozenset[str]:
             continue
         seen.add(known)
         tables.add(known._meta.db_table.lower())
-        for field in known._meta.get_fields(include_hidden=True):
+        fields = getattr(known._meta, "get_fields", None)  # the database cache's model, which is none, has no fields
+        for field in () if fields is None else fields(include_hidden=True):
             waiting += [other for other in (field.related_model, _between(field)) if isinstance(other, type)]
     return _known.setdefault(model, frozenset(tables))
 

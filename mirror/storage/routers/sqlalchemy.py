@@ -11,12 +11,12 @@ one ``Reads`` for each source in a process.
 
 * A transaction of a session that has used SQLite stays there until it ends, and so do its reads: what it has flushed,
   and what it would read twice. Until then each read may be from Postgres, each at its own moment: as with SQLAlchemy's
-  own use of SQLite, which begins no transaction before the first write. A transaction that must read what nobody else
-  changes before it writes begins with ``session.connection()``, and is all on SQLite.
-* From Postgres come ``select()`` of tables, and what the ORM loads. Text, and selects with a text in them, ``FOR
-  UPDATE``, and functions without a table are SQLite's; so are selects of tables that the mirror does not carry, or of
-  classes from which relationships lead to one. What is named wins: ``bind_arguments={"bind": engine}``.
-* ``AsyncSession`` works, with psycopg and asyncpg; a read that waits does not hold up the event loop.
+  own use of SQLite, which begins no transaction before the first write. One that begins with ``session.connection()``
+  is all on SQLite.
+* From Postgres come ``select()`` of tables, and what the ORM loads. Text, selects with a text in them, ``FOR UPDATE``,
+  functions without a table and what is in a savepoint are SQLite's; so are selects of tables that the mirror does not
+  carry, or of classes from which relationships lead to one. What is named wins: ``bind_arguments={"bind": engine}``.
+* ``AsyncSession`` works, with aiosqlite and psycopg; a read that waits does not hold up the event loop.
 * Connections to Postgres are used in autocommit mode: each read is a snapshot of its own, and a session that stays
   open holds none up. A connection that breaks in the middle of a transaction ends that with an error, as it would
   without a router; ``pool_pre_ping`` finds those that broke before.
@@ -94,7 +94,7 @@ class RoutedSession(Session):
         reads = self._reads
         if self._stays is not None:
             return self._stays
-        if tables := _tables(mapper, clause):
+        if not self.in_nested_transaction() and (tables := _tables(mapper, clause)):
             return reads.to_read if reads.choice.read(tables, self._ask, self._sleep) else reads.sqlite
         return reads.postgres if reads.choice.write(self._ask) else reads.sqlite
 
