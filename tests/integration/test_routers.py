@@ -129,7 +129,16 @@ def routed(kind: str, folder: Path, dsn: str, mirror: MirrorProcess, writer: Wri
         program.close()
 
 
-@pytest.fixture(scope="module", params=KINDS)
+every_kind = pytest.mark.parametrize("program", KINDS, indirect=True)
+#: What a coroutine's session does otherwise than another one is tested in ``test_what_else_the_program_does``.
+few_kinds = pytest.mark.parametrize(
+    "program",
+    [pytest.param(kind, marks=pytest.mark.slow) if kind == "sqlalchemy-async" else kind for kind in KINDS],
+    indirect=True,
+)
+
+
+@pytest.fixture(scope="module")
 def program(request: Any, postgres_server: PostgresServer) -> Iterator[Routed]:
     """One for all tests of its kind: each leaves it with reads that come from Postgres."""
     dsn = postgres_server.create_database()
@@ -158,6 +167,7 @@ def stopped(mirror: MirrorProcess) -> Iterator[list[int]]:
             process.send_signal(signal.SIGCONT)
 
 
+@few_kinds
 def test_what_was_written_is_read(program: Routed) -> None:
     """By the program itself, under load and with a mirror that stands still at times; and by another program."""
     counts: dict[str, int] = {}
@@ -183,6 +193,7 @@ def test_what_was_written_is_read(program: Routed) -> None:
     assert program.until_from("postgres fresh") == 49
 
 
+@few_kinds
 def test_the_flag_and_the_mirror(program: Routed) -> None:
     """Both may go and come while the program runs."""
     program.ask("write", 2)
@@ -204,6 +215,7 @@ def test_the_flag_and_the_mirror(program: Routed) -> None:
     assert program.until_from("postgres fresh") == 5
 
 
+@every_kind
 def test_what_else_the_program_does(program: Routed) -> None:
     """Transactions, joins, tables that are left out, coroutines: as its object mapper has them."""
     program.ask("write", 6)
@@ -242,6 +254,7 @@ def test_what_else_the_program_does(program: Routed) -> None:
         program.read_from("postgres")
 
 
+@few_kinds
 def test_rows_that_postgres_rejects(program: Routed) -> None:
     """Rows that Postgres rejects take its answers away, all of them; they come back with the row."""
     if program.kind == "langgraph":
@@ -255,6 +268,7 @@ def test_rows_that_postgres_rejects(program: Routed) -> None:
     assert program.until_from("postgres fresh") == 10
 
 
+@few_kinds
 def test_without_postgres(program: Routed) -> None:
     """SQLite answers, and Postgres again once it does."""
     with psycopg.connect(program.dsn, autocommit=True) as connection:
