@@ -36,9 +36,10 @@ bytea       blobs; text, as its bytes in UTF-8, also with NUL
 enum        text that is exactly one of :attr:`Form.labels`
 inet, cidr  text of an address or a network (``/n``), IPv4 in four decimal numbers or IPv6 without a scope; of a cidr no
             bits right of the mask
-array       text of a JSON array, of what :attr:`Form.element` takes; true and false only where that is boolean; numbers
-            of elements of numeric by their text, in others as integers or doubles; nested at most 6 deep, only if
-            rectangular and without empty ones; where elements are JSON, only null
+array       text of a JSON array, of what :attr:`Form.element` takes, or of the JSON null, which is NULL; true and false
+            only where elements are boolean; numbers of elements of numeric by their text, in others as integers or
+            doubles; nested at most 6 deep, only if rectangular and without empty ones; where elements are JSON, only
+            null
 =========== ====================================================================================================
 
 Digits are ASCII; nothing has spaces around it but JSON.
@@ -48,7 +49,7 @@ second (5.5 to 6, 4.5 to 4; of a real that is a time only where the double neare
 :attr:`Form.scale` places; an offset that is not the zone's at that time (timestamp, date); a wall clock that occurs
 twice in the zone (of timestamptz: the first is taken; of timestamp and date: a number or a text with an offset that is
 the second) — one that never occurs is a reject of timestamptz —; a number that a float4 rounds; spaces at the end of
-char; a text that is NULL.
+char; a text that is NULL: an empty one, or the JSON null of an array.
 """
 
 from __future__ import annotations

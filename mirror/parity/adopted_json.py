@@ -9,7 +9,8 @@ Readings of the vocabulary that it leaves open:
 * a real in a column of JSON is the number that ``repr`` gives, an integer its digits;
 * in an array JSON's true and false are 1 and 0 for elements that are boolean, and nothing else; a number with a point
   or an exponent is a double;
-* an array of arrays without elements is not taken (Postgres has no such), nor one with elements of JSON.
+* a document that is null is NULL in a column of arrays, whatever their elements;
+* an array of arrays without elements is not taken (Postgres has no such), nor one with elements of JSON but null.
 """
 
 from __future__ import annotations
@@ -114,12 +115,14 @@ def array(form: Form, element: Decode) -> Decode:
     inner = form.element
 
     def decode(value: Cell) -> Cell | Lossy:
-        if inner.kind in ("json", "jsonb") or not isinstance(value, str):
+        if not isinstance(value, str):
             raise Misfit("no array")
         try:
             found = _VALUES.decode(value)
         except (ValueError, RecursionError) as error:
             raise Misfit("no array") from error
+        if found is None:
+            return Lossy(None, "as NULL, where SQLite has a JSON null")
         if not isinstance(found, list):
             raise Misfit("no array")
         sizes: list[int] = []
@@ -149,6 +152,8 @@ def array(form: Form, element: Decode) -> Decode:
 def _element(part: Any, form: Form, decode: Decode) -> Cell | Lossy:
     if part is None:
         return None
+    if form.kind in ("json", "jsonb"):
+        raise Misfit("no value of the array")
     if isinstance(part, bool):
         if form.kind != "boolean":
             raise Misfit("no value of the array")

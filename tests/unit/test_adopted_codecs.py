@@ -483,7 +483,7 @@ def test_arrays(form: Form, value: Value, text: str | None) -> None:
 @pytest.mark.parametrize(
     ("form", "values"),
     [
-        (of("text"), ["", "{}", "null", '"a"', "[1]", "[true]", '[{"a":1}]', '["a",["b"]]', '[["a"],["b","c"]]',
+        (of("text"), ["", "{}", "nul", '"a"', "[1]", "[true]", '[{"a":1}]', '["a",["b"]]', '[["a"],["b","c"]]',
          "[[],[]]",
                       "[[]]", "[[null],[]]", "[[[[[[[1]]]]]]]", '["\\u0000"]', b"[]", 5, "{a,b}",
                       "[" * 400 + "]" * 400]),
@@ -496,6 +496,13 @@ def test_arrays(form: Form, value: Value, text: str | None) -> None:
 def test_what_is_no_array(form: Form, values: list[Value]) -> None:
     for value in values:
         refused(form, value)
+
+
+@pytest.mark.parametrize("form", [of("text"), of("int4"), of("jsonb"), of("timestamptz")], ids=lambda form: form.codec)
+def test_a_json_null_is_no_array_but_null(form: Form) -> None:
+    for written in ("null", " null\n"):
+        assert converter(form)(written) == (None, "a JSON null is NULL")
+    refused(form, b"null")
 
 
 def test_losses_of_elements_are_those_of_the_array() -> None:
