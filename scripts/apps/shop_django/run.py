@@ -131,7 +131,7 @@ def changes_products(draw, name):
     old = some(draw, Product)
     new = product(draw, old.category)
     new.id, new.name = old.id, name
-    new.save()
+    new.save(force_update=True)
     Product.objects.filter(active=True, stock__lt=50).update(stock=F("stock") + 1, price=F("price") + Decimal("0.01"))
 
 
