@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -43,6 +44,7 @@ def _number(text: str) -> str:
 _DOCUMENT = json.JSONDecoder(parse_constant=_refuse, parse_int=_number, parse_float=_number)
 #: Fewer digits than any limit of numeric.
 _SHORT = 1000
+_EXPONENT = re.compile("[0-9][eE]")
 _VALUES = json.JSONDecoder(parse_constant=_refuse)
 _TEXTS = json.JSONDecoder(parse_constant=_refuse, parse_int=float, parse_float=float)
 
@@ -57,7 +59,7 @@ def decoder(form: Form) -> Decode:
     return _json if form.kind == "json" else _jsonb
 
 
-def _jsonb(value: Cell) -> Cell:
+def _jsonb(value: Cell) -> Cell | Lossy:
     """A document as jsonb keeps it."""
     text = _text_of(value)
     try:
@@ -66,7 +68,16 @@ def _jsonb(value: Cell) -> Cell:
             raise Misfit("a text with NUL")
     except (ValueError, RecursionError) as error:  # also of a surrogate that stands alone
         raise Misfit("no JSON") from error
+    if _EXPONENT.search(text) is not None and _has_whole_exponents(text):
+        return Lossy(found, "with an integer, where SQLite has a number with an exponent")
     return found
+
+
+def _has_whole_exponents(text: str) -> bool:
+    """Whether a document has a number with an exponent of which jsonb keeps no fraction: it is another type then."""
+    numbers: list[str] = []
+    json.loads(text, parse_float=numbers.append)
+    return any(_EXPONENT.search(each) and "." not in format(in_numeric(each), "f") for each in numbers)
 
 
 def _json(value: Cell) -> Cell:

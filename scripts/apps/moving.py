@@ -47,7 +47,8 @@ _CONSTRAINTS = (
     " FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1"
 )
 _TRIGGERS = (
-    "SELECT tgrelid::regclass || ': ' || tgname || ' ' || tgenabled::text FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
+    "SELECT c.relname || ': ' || tgname || ' ' || tgenabled::text FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid"
+    " WHERE NOT tgisinternal AND relnamespace = 'public'::regnamespace ORDER BY 1"
 )
 _COLUMNS = (
     "SELECT table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable"
@@ -272,7 +273,8 @@ class Move:
         found: dict[str, Any] = json.loads(done.stdout)
         (report,) = found["reports"]
         wrong = [table for table in report["tables"] if table["status"] == "different"]
-        said = f"mirror parity: {report['verdict']}, {report['rows']} rows, {report['rejected']} rejected"
+        said = f"mirror parity: {report['verdict']}, {report['rows']} rows, {report['rejected']} rejected,"
+        said += f" {report['lost']} values with a declared loss"
         self.check(done.returncode in (0, 4), said, *map(str, wrong))
         return report
 

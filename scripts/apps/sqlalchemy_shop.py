@@ -12,6 +12,7 @@ import sys
 
 from moving import APPS, Application, Move, main, parser
 
+_IMPORTS = "import sqlalchemy as sa\nfrom sqlalchemy import Text"
 _SEQUENCES = """
 import models, sqlalchemy
 with models.engine().begin() as connection:
@@ -38,6 +39,9 @@ class AlchemyShop(Application):
         own = (move.program / "env.py").read_text()
         self._alembic(move, "init", "migrations")
         (move.program / "migrations" / "env.py").write_text(own)
+        # Alembic 1.20.1 writes JSONB as a variant with a Text() that its template does not import.
+        template = move.program / "migrations" / "script.py.mako"
+        template.write_text(template.read_text().replace("import sqlalchemy as sa", _IMPORTS))
         self._alembic(move, "revision", "--autogenerate", "-m", "shop")
         for store in ("sqlite", "postgres"):
             self._alembic(move, "upgrade", "head", store=store)

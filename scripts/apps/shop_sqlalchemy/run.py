@@ -91,8 +91,8 @@ def adds(draw, session, name):
     session.add(person)
     for number in range(draw.randrange(1, 4)):
         made = thing(draw, person, f"{name}.{number}")
-        made.labels = some(draw, session, Label, 2)
         session.add(made)
+        made.labels = some(draw, session, Label, 2)
 
 
 def changes(draw, session, name):
@@ -148,10 +148,10 @@ def seen(path):
     with Session(ENGINE) as session:
         for mapper in Base.registry.mappers:
             columns = mapper.columns.keys()
-            found[mapper.local_table.name] = {
+            found[str(mapper.local_table.name)] = {
                 mapper.primary_key_from_instance(each)[0] if len(mapper.primary_key) == 1
                 else tuple(mapper.primary_key_from_instance(each)):
-                {name: plain(name, getattr(each, name)) for name in columns}
+                {str(name): plain(name, getattr(each, name)) for name in columns}
                 for each in session.scalars(select(mapper.class_))
             }  # fmt: skip
         links = session.execute(select(label_of_thing)).all()
