@@ -1,8 +1,8 @@
 """A shop in Django 5.2, moved live from SQLite to the tables that its own migrations make in Postgres.
 
 Users, permissions, sessions and the admin; relations to itself and of many to many; UUID, Decimal, JSON, Duration,
-Binary, addresses, generated columns; unique, check and foreign key constraints. ``--naive-zone`` has it run with USE_TZ =
-False in that zone: SQLite has times without an offset then.
+Binary, addresses, generated columns; unique, check and foreign key constraints. ``--naive-zone`` has it run with
+USE_TZ = False in that zone: SQLite has times without an offset then.
 
     python scripts/apps/django_shop.py
     python scripts/apps/django_shop.py --naive-zone Europe/Berlin
@@ -21,6 +21,7 @@ class DjangoShop(Application):
     name = "Django"
     packages = ("Django==5.2.19", "psycopg[binary]==3.3.9")
     sources = APPS / "shop_django"
+    audited = "shop_category"
 
     def __init__(self, zone: str) -> None:
         self.more = {"DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": "."}

@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 APPS = Path(__file__).resolve().parent
 ROOT = APPS.parents[1]
@@ -41,7 +41,7 @@ _LIMIT = 900
 #: Settings of the person who runs a script, which would change what the mirror does.
 _FOREIGN = ("ARGENT_", "CLAWDBOT_", "MIRROR_", "PG", "SHOP_", "DJANGO_")
 _OWNER = "shop"
-_SHOWN = 3
+_SHOWN, _LONGEST = 3, 60
 _CONSTRAINTS = (
     "SELECT conrelid::regclass || ': ' || conname || ' ' || replace(pg_get_constraintdef(oid), ' NOT VALID', '')"
     " FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1"
@@ -55,6 +55,14 @@ _COLUMNS = (
     " FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1"
 )
 _INDEXES = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
+#: What others have added to one of the application's tables.
+_AUDIT = """
+    CREATE SCHEMA audit;
+    CREATE TABLE audit.changes (at timestamptz NOT NULL DEFAULT now(), what text NOT NULL);
+    CREATE FUNCTION audit.note() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO audit.changes (what) VALUES (TG_OP); RETURN NULL; END $$;
+    CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON public.{} FOR EACH ROW EXECUTE FUNCTION audit.note();
+"""
 _TO_VALIDATE = (
     "SELECT format('ALTER TABLE %s VALIDATE CONSTRAINT %I', conrelid::regclass, conname)"
     " FROM pg_constraint WHERE NOT convalidated AND connamespace = 'public'::regnamespace"
@@ -77,10 +85,12 @@ class Application:
     """The folder of its program, which is copied. ``run.py`` in it has the commands fill, write, seen, answers, use."""
     adopt: tuple[str, ...] = ()
     """Options of ``mirror adopt``."""
-    said_by_hints: Mapping[tuple[str, str], str] = {}
+    said_by_hints: ClassVar[Mapping[tuple[str, str], str]] = {}
     """By table and column, the words of a hint of the report that tell of a difference."""
-    more: Mapping[str, str] = {}
+    more: ClassVar[Mapping[str, str]] = {}
     """Variables for its programs."""
+    audited = ""
+    """A table that gets a trigger in Postgres, which must not fire for what the mirror writes."""
     writers = 2
     transactions = 120
 
@@ -198,6 +208,8 @@ class Move:
         application = self.application
         shutil.copytree(application.sources, self.program, ignore=shutil.ignore_patterns("__pycache__"))
         application.make(self)
+        with psycopg.connect(self.dsn) as conn:
+            conn.execute(_AUDIT.format(application.audited))
         self.run("run.py", "fill")
         before = self._made()
         report = self._adopt()
@@ -317,7 +329,7 @@ class Move:
             for column, value in ours[key].items():
                 there = theirs[key].get(column)
                 if not same(value, there):
-                    differing.setdefault(column, []).append(f"{key}: {value!r} became {there!r}")
+                    differing.setdefault(column, []).append(f"{key}: {_shown(value)} became {_shown(there)}")
         details = [f"{key}: among the rejects, as the mirror says" for key in missing if key_of(key) in rejected]
         for column, each in sorted(differing.items()):
             said = declared.get((table, column))
@@ -340,8 +352,16 @@ class Move:
             queries = (_CONSTRAINTS, _TRIGGERS, _COLUMNS, _INDEXES)
             return [[text for (text,) in conn.execute(query).fetchall()] for query in queries]
 
+    def _audited(self) -> int:
+        """How often the trigger has fired."""
+        with psycopg.connect(self.dsn) as conn:
+            (count,) = conn.execute("SELECT count(*) FROM audit.changes").fetchone() or (0,)
+            return int(count)
+
     def _give_back(self, before: list[list[str]]) -> None:
         self.check(self.end_mirror(signal.SIGTERM) == 0, "the mirror has ended", *self.log_tail().splitlines()[-1:])
+        fired = self._audited()
+        self.check(not fired, f"{fired} times a trigger has fired for what the mirror wrote")
         done = self.mirror("remove", self.source, "--drop-tables", "--yes")
         self.check(done.returncode == 0, "mirror remove gives the tables back", *done.stderr.splitlines())
         after = self._made()
@@ -371,6 +391,12 @@ class Move:
         for step in steps:
             self.check(not step["error"], f"in Postgres: {step['step']}", *step["error"].splitlines()[-5:])
         self.check(done.returncode == 0 and bool(steps), f"{len(steps)} steps ran", *done.stderr.splitlines()[-9:])
+        self.check(self._audited() > 0, f"the trigger has fired {self._audited()} times for its own writes")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} … ({len(text)} characters)"
 
 
 def same(ours: Any, theirs: Any) -> bool:

@@ -9,6 +9,7 @@ columns, relationships to itself and of many to many, foreign keys that SQLite d
 from __future__ import annotations
 
 import sys
+from typing import ClassVar
 
 from moving import APPS, Application, Move, main, parser
 
@@ -31,8 +32,9 @@ class AlchemyShop(Application):
     name = "SQLAlchemy"
     packages = ("SQLAlchemy==2.0.58", "alembic==1.20.1", "psycopg[binary]==3.3.9")
     sources = APPS / "shop_sqlalchemy"
-    more = {"PYTHONPATH": "."}
-    said_by_hints = {("thing", "exact"): "digits past the 17th"}
+    audited = "person"
+    more: ClassVar = {"PYTHONPATH": "."}
+    said_by_hints: ClassVar = {("thing", "exact"): "digits past the 17th"}
 
     def make(self, move: Move) -> None:
         """``alembic init``, ``revision --autogenerate``, then ``upgrade`` on both stores."""

@@ -373,7 +373,15 @@ JSONB, JSON = Form("jsonb"), Form("json")
 
 @pytest.mark.parametrize(
     "text",
-    ['{"a": [1, 2.50, -0, 1e-5, "1e5"], "a": null}', "5", ' "x" ', "null", '"\\ud83d\\ude00"', '"\\\\u0000"', '"\x7f\ufeff"'],
+    [
+        '{"a": [1, 2.50, -0, 1e-5, "1e5"], "a": null}',
+        "5",
+        ' "x" ',
+        "null",
+        '"\\ud83d\\ude00"',
+        '"\\\\u0000"',
+        '"\x7f\ufeff"',
+    ],
 )
 def test_json_is_kept_as_it_is(text: str) -> None:
     for form in (JSONB, JSON):

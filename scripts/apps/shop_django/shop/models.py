@@ -64,6 +64,8 @@ class Product(models.Model):
     )
 
     class Meta:
+        """What must hold."""
+
         constraints = (
             models.CheckConstraint(condition=Q(price__gte=0), name="price_is_not_negative"),
             models.UniqueConstraint(fields=["name", "category"], name="one_name_in_a_category"),
@@ -86,6 +88,8 @@ class Line(models.Model):
     count = models.PositiveSmallIntegerField(default=1)
 
     class Meta:
+        """What must hold."""
+
         unique_together = (("order", "product"),)
 
 
