@@ -14,6 +14,17 @@ import sys
 
 from moving import APPS, Application, Move, StopError, main, parser
 
+#: As `sqlsequencereset APP ... | dbshell`, without psql.
+_SEQUENCES = """
+import io, sys, django
+django.setup()
+from django.core.management import call_command
+from django.db import connection
+written = call_command("sqlsequencereset", *sys.argv[1:], no_color=True, stdout=io.StringIO())
+connection.cursor().execute(written)
+print(written)
+"""
+
 
 class DjangoShop(Application):
     """See the module."""
@@ -33,22 +44,15 @@ class DjangoShop(Application):
         """``makemigrations``, then ``migrate`` on both stores."""
         move.run("-m", "django", "makemigrations", "shop")
         for store in ("sqlite", "postgres"):
-            self._manage(move, "migrate", "--verbosity", "0", store=store)
+            move.run("-m", "django", "migrate", "--verbosity", "0", store=store)
         move.check(True, "its own migrations have made the tables on both sides")
 
     def set_sequences(self, move: Move) -> None:
-        """``sqlsequencereset`` writes the statements, and ``dbshell``'s cursor is Django's own."""
-        apps = ("admin", "auth", "contenttypes", "sessions", "shop")
-        statements = self._manage(move, "sqlsequencereset", "--no-color", *apps, store="postgres")
-        code = "import sys; from django.db import connection as c; c.cursor().execute(sys.argv[1])"
-        setup = "import django; django.setup(); "
-        move.run("-c", setup + code, statements, store="postgres")
-        if "setval" not in statements:
-            raise StopError(f"sqlsequencereset wrote no setval:\n{statements}")
+        """By the statements that ``sqlsequencereset`` writes."""
+        done = move.run("-c", _SEQUENCES, "admin", "auth", "contenttypes", "sessions", "shop", store="postgres")
+        if "setval" not in done.stdout:
+            raise StopError(f"sqlsequencereset wrote no setval: {done.stdout}")
         move.check(True, "sequences were set by Django's sqlsequencereset: the mirror does not set them")
-
-    def _manage(self, move: Move, *command: str, store: str) -> str:
-        return move.run("-m", "django", *command, store=store).stdout
 
 
 if __name__ == "__main__":

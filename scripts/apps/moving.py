@@ -82,7 +82,7 @@ class Application:
     name = ""
     packages: tuple[str, ...] = ()
     sources: Path
-    """The folder of its program, which is copied. ``run.py`` in it has the commands fill, write, seen, answers, use."""
+    """The folder of its program, which is copied. ``run.py`` in it has the commands fill, write, look, use."""
     adopt: tuple[str, ...] = ()
     """Options of ``mirror adopt``."""
     said_by_hints: ClassVar[Mapping[tuple[str, str], str]] = {}
@@ -291,7 +291,7 @@ class Move:
         return report
 
     def _compare_objects(self, report: Mapping[str, Any], parity: Mapping[str, Any]) -> None:
-        ours, theirs = self._seen("sqlite"), self._seen("postgres")
+        (ours, asked), (theirs, answered) = self._look("sqlite"), self._look("postgres")
         self.check(ours.keys() == theirs.keys(), f"{len(ours)} models on both sides")
         declared = {
             (table["table"], each["column"]): each["reason"]
@@ -312,6 +312,10 @@ class Move:
         for table in sorted(ours):
             rejected = {key_of(each["key"]) for each in listed if each["table"] == table}
             self._compare_model(table, ours[table], theirs.get(table, {}), declared, rejected)
+        for question, answer in asked.items():
+            there = answered.get(question)
+            more = [] if there == answer else [f"Postgres: {there}"]
+            self.check(not more, f"{question}: {_shown(answer)}", *more)
 
     def _compare_model(
         self,
@@ -340,11 +344,12 @@ class Move:
         equal = sum(key in theirs for key in ours)
         self.check(not undeclared, f"{table}: {equal} objects", *undeclared[:_SHOWN], *details)
 
-    def _seen(self, store: str) -> Seen:
+    def _look(self, store: str) -> tuple[Seen, dict[str, str]]:
+        """The objects, and the answers to its questions."""
         path = self.folder / f"{store}.pickle"
-        self.run("run.py", "seen", path, store=store)
-        seen: Seen = pickle.loads(path.read_bytes())
-        return seen
+        self.run("run.py", "look", path, store=store)
+        found: tuple[Seen, dict[str, str]] = pickle.loads(path.read_bytes())
+        return found
 
     def _made(self) -> list[list[str]]:
         """Constraints, triggers, columns and indexes of the application's tables."""
@@ -381,11 +386,6 @@ class Move:
         self.check(not wrong, f"{len(steps)} foreign keys hold", *wrong)
 
     def _use(self) -> None:
-        answers = [self.run("run.py", "answers", store=store).stdout for store in ("sqlite", "postgres")]
-        ours, theirs = map(json.loads, answers)
-        for question, answer in ours.items():
-            there = theirs.get(question)
-            self.check(there == answer, f"{question}: {answer}", *([] if there == answer else [f"Postgres: {there}"]))
         done = self.run("run.py", "use", store="postgres", fine=False)
         steps = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         for step in steps:
@@ -395,7 +395,7 @@ class Move:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} … ({len(text)} characters)"
 
 
@@ -436,7 +436,9 @@ def main(application: Application, options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="mv", ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
         folder.chmod(0o755)  # the server may run as a user of its own
-        python = Path(options.python) if options.python else _environment(folder / "venv", application.packages)
+        python = (
+            Path(options.python).absolute() if options.python else _environment(folder / "venv", application.packages)
+        )
         with _postgres(folder) as dsn:
             move = Move(application, folder, python, dsn)
             try:

@@ -1,4 +1,4 @@
-"""The shop at work: fill, write SEED COUNT, seen FILE, answers, use."""
+"""The shop at work: fill, write SEED COUNT, look FILE, use."""
 
 import json
 import os
@@ -193,7 +193,7 @@ def logs_in(draw, name):
 TRANSACTIONS = [adds_products, changes_products, changes_links, swaps_names, orders, deletes, notes, logs_in]
 
 
-def seen(path):
+def seen():
     """All objects, as plain values."""
     found = {}
     for model in apps.get_models(include_auto_created=True):
@@ -201,8 +201,7 @@ def seen(path):
         objects = {each.pk: {field.column: plain(getattr(each, field.attname)) for field in fields}
                    for each in model.objects.all()}  # fmt: skip
         found[model._meta.db_table] = objects
-    with open(path, "wb") as file:
-        pickle.dump(found, file)
+    return found
 
 
 def plain(value):
@@ -211,36 +210,31 @@ def plain(value):
 
 
 def answers():
-    """Questions of which both stores must have one answer, as JSON."""
+    """Questions of which both stores must have one answer."""
     june = datetime(2026, 6, 1, tzinfo=UTC if settings.USE_TZ else None)
     products, orders = Product.objects, Order.objects
-    print(
-        json.dumps(
-            {
-                "products": products.count(),
-                "sum of prices": str(products.aggregate(sum=Sum("price"))["sum"].quantize(Decimal("0.01"))),
-                "since June": products.filter(made__gte=june).count(),
-                "by month": [str(each) for each in products.dates("made", "month")],
-                "made at an hour": products.filter(made__hour=5).count(),
-                "longer than a day": products.filter(takes__gt=timedelta(days=1)).count(),
-                "JSON with a = 1": products.filter(data__a=1).count(),
-                "JSON with b[1] null": products.filter(data__b__1=None).count(),
-                "JSON that has the key z": products.filter(more__has_key="z").count(),
-                "JSON null": products.filter(more=JSON_NULL).count(),
-                "SQL NULL": products.filter(more__isnull=True).count(),
-                "of a color, by number": list(products.values_list("color").annotate(Count("pk")).order_by("color")),
-                "smallest and largest": list(products.aggregate(Min("seen"), Max("seen")).values()),
-                "average of stock": round(products.aggregate(avg=Avg("stock"))["avg"], 9),
-                "with 2 tags": products.annotate(n=Count("tags")).filter(n=2).count(),
-                "images of 300 bytes": sum(len(image or b"") == 300 for (image,) in products.values_list("image")),
-                "paid": str(orders.filter(receipt__paid__isnull=False).aggregate(sum=Sum("line__count"))["sum"]),
-                "below a category": Category.objects.filter(parent__name="top").count(),
-                "permissions of ann": sorted(User.objects.get(username="ann").get_all_permissions()),
-                "generated": products.filter(twice__gt=1000, shout__startswith="P-").count(),
-            },
-            default=str,
-        )
-    )
+    return {
+        "products": products.count(),
+        "sum of prices": str(products.aggregate(sum=Sum("price"))["sum"].quantize(Decimal("0.01"))),
+        "since June": products.filter(made__gte=june).count(),
+        "by month": [str(each) for each in products.dates("made", "month")],
+        "made at an hour": products.filter(made__hour=5).count(),
+        "longer than a day": products.filter(takes__gt=timedelta(days=1)).count(),
+        "JSON with a = 1": products.filter(data__a=1).count(),
+        "JSON with b[1] null": products.filter(data__b__1=None).count(),
+        "JSON that has the key z": products.filter(more__has_key="z").count(),
+        "JSON null": products.filter(more=JSON_NULL).count(),
+        "SQL NULL": products.filter(more__isnull=True).count(),
+        "of a color, by number": list(products.values_list("color").annotate(Count("pk")).order_by("color")),
+        "smallest and largest": list(products.aggregate(Min("seen"), Max("seen")).values()),
+        "average of stock": round(products.aggregate(avg=Avg("stock"))["avg"], 9),
+        "with 2 tags": products.annotate(n=Count("tags")).filter(n=2).count(),
+        "images of 300 bytes": sum(len(image or b"") == 300 for (image,) in products.values_list("image")),
+        "paid": str(orders.filter(receipt__paid__isnull=False).aggregate(sum=Sum("line__count"))["sum"]),
+        "below a category": Category.objects.filter(parent__name="top").count(),
+        "permissions of ann": sorted(User.objects.get(username="ann").get_all_permissions()),
+        "generated": products.filter(twice__gt=1000, shout__startswith="P-").count(),
+    }
 
 
 # ----------------------------------------------------------------------------------------- its own calls in Postgres
@@ -410,9 +404,8 @@ if __name__ == "__main__":
             fill()
         case ["write", given_seed, given_count]:
             write(int(given_seed), int(given_count))
-        case ["seen", given_path]:
-            seen(given_path)
-        case ["answers"]:
-            answers()
+        case ["look", given_path]:
+            with open(given_path, "wb") as file:
+                pickle.dump((seen(), {question: str(answer) for question, answer in answers().items()}), file)
         case ["use"]:
             use()

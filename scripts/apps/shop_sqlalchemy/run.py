@@ -1,4 +1,4 @@
-"""The shop at work: fill, write SEED COUNT, seen FILE, answers, use."""
+"""The shop at work: fill, write SEED COUNT, look FILE, use."""
 
 import json
 import pickle
@@ -142,7 +142,7 @@ def visits(draw, session, name):
 TRANSACTIONS = [adds, changes, links, swaps, deletes, visits]
 
 
-def seen(path):
+def seen():
     """All objects, as plain values."""
     found = {}
     with Session(ENGINE) as session:
@@ -156,8 +156,7 @@ def seen(path):
             }  # fmt: skip
         links = session.execute(select(label_of_thing)).all()
         found["label_of_thing"] = {(str(one), other): {"label_id": other} for one, other in links}
-    with open(path, "wb") as file:
-        pickle.dump(found, file)
+    return found
 
 
 def plain(name, value):
@@ -168,7 +167,7 @@ def plain(name, value):
 
 
 def answers():
-    """Questions of which both stores must have one answer, as JSON."""
+    """Questions of which both stores must have one answer."""
     boss = aliased(Person)
     asked = {
         "things": select(func.count()).select_from(Thing),
@@ -188,7 +187,7 @@ def answers():
         "last visit": select(func.max(Visit.began)),
     }
     with Session(ENGINE) as session:
-        print(json.dumps({name: str(session.scalar(query)) for name, query in asked.items()}))
+        return {name: session.scalar(query) for name, query in asked.items()}
 
 
 # ----------------------------------------------------------------------------------------- its own calls in Postgres
@@ -318,9 +317,8 @@ if __name__ == "__main__":
             fill()
         case ["write", given_seed, given_count]:
             write(int(given_seed), int(given_count))
-        case ["seen", given_path]:
-            seen(given_path)
-        case ["answers"]:
-            answers()
+        case ["look", given_path]:
+            with open(given_path, "wb") as file:
+                pickle.dump((seen(), {question: str(answer) for question, answer in answers().items()}), file)
         case ["use"]:
             use()
