@@ -9,8 +9,8 @@ one vocabulary. What of it is read in one of several ways is said in the modules
 :mod:`~mirror.parity.adopted_times`, :mod:`~mirror.parity.adopted_numbers`, :mod:`~mirror.parity.adopted_json` and
 :mod:`~mirror.parity.adopted_values`; and of all:
 
-* an empty text that stands for NULL does so in every kind, and loses nothing; ``0000-00-00`` does in ``timestamptz``,
-  ``timestamp`` and ``date``;
+* an empty text that stands for NULL does so in every kind; ``0000-00-00`` does in ``timestamptz``, ``timestamp`` and
+  ``date``;
 * :attr:`~mirror.core.adopted.Form.only` is followed for ``uuid``. Of other kinds all forms are taken: where two of
   SQLite's keys become one so, one of the two rows is a reject.
 """
@@ -145,7 +145,7 @@ def _of_form(form: Form) -> Decode:
 def _or_null(decode: Decode, *, dated: bool) -> Decode:
     def of_text(value: Cell) -> Cell | Lossy:
         if value == "" or (dated and isinstance(value, str) and value.startswith("0000-00-00")):
-            return None
+            return Lossy(None, "as NULL, where SQLite has an empty text or a zero date")
         return decode(value)
 
     return of_text

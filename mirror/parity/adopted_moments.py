@@ -127,23 +127,23 @@ def duration_iso(text: str) -> int:
     return -nanos if sign else nanos
 
 
-def exact_number(form: Form) -> Callable[[Cell], Decimal]:
-    """Gives the seconds since 1970 that a number stands for, exactly."""
+def exact_number(form: Form, most: int = 10**18) -> Callable[[Cell], Decimal]:
+    """Gives the seconds since 1970 that a number stands for, exactly; ``most``: microseconds that are too many."""
     unit = UNITS.get(form.unit)
 
     def exact(value: Cell) -> Decimal:
         if unit is None or not isinstance(value, int | float) or not math.isfinite(value):
             raise Misfit("no time")
-        if abs(value) * unit > 10**18:
-            raise Misfit("not in the years 1 to 9999")
+        if abs(value) * unit > most:
+            raise Misfit("out of range")
         return _EXACT.divide(_EXACT.multiply(Decimal(repr(value)), unit), SECOND)
 
     return exact
 
 
-def of_number(form: Form) -> Callable[[Cell], tuple[int, str]]:
+def of_number(form: Form, most: int = 10**18) -> Callable[[Cell], tuple[int, str]]:
     """Gives the microseconds since 1970 that a number stands for, rounded, and the loss."""
-    exact, digits = exact_number(form), 6 if form.digits is None else form.digits
+    exact, digits = exact_number(form, most), 6 if form.digits is None else form.digits
     unit = UNITS.get(form.unit, 0)
     whole = digits == 6 or unit == SECOND
     least = Decimal(1).scaleb(-digits)

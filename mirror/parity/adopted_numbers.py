@@ -7,8 +7,8 @@ Readings of the vocabulary that it leaves open:
 
 * a real that is rounded to 15 digits is rounded itself, as ``%.15g`` does, and not its shortest decimal;
 * decimal texts may have ``+`` before them, and a point at their beginning or end;
-* a double becomes a float4 as IEEE 754 says (half to even, of the double); one that becomes 0 or infinite by that is
-  not taken; an integer becomes one by way of the double that it exactly is.
+* a double becomes a float4 as IEEE 754 says (half to even, of the double), also 0; one that becomes infinite by that
+  is not taken; an integer becomes one by way of the double that it exactly is.
 """
 
 from __future__ import annotations
@@ -83,8 +83,6 @@ def _float4(value: Cell) -> Cell | Lossy:
         found = float(_FLOAT4.unpack(_FLOAT4.pack(real))[0])
     except OverflowError as error:
         raise Misfit("out of the range of a float4") from error
-    if found == 0 != real:
-        raise Misfit("out of the range of a float4")
     return lossy(found, "" if found == real else "rounded to a float4")
 
 

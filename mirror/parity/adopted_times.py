@@ -8,7 +8,7 @@ Readings of the vocabulary that it leaves open:
 
 * a time in a unit is the number that a real's shortest decimal is: 1767225600.1 loses nothing;
 * years 1 to 9999 are those of the text and those of the result;
-* a ``timestamp`` loses any offset that is written, also ``Z``; a moment that is the second one of its clock is a loss;
+* a ``timestamp`` and a ``date`` lose an offset that is written and not the zone's at that time (``Z`` is that of UTC);
 * what a fraction is rounded up to must be in range as well: 23:59:59.9999999 is no ``time``;
 * an interval as ``datetime`` has no offset; its integers may also be of seconds and milliseconds, by their unit;
 * in ``clock`` the sign is that of the days where there are days (``-1 day, 23:59:59`` is one second less than
@@ -16,6 +16,8 @@ Readings of the vocabulary that it leaves open:
 """
 
 from __future__ import annotations
+
+from datetime import tzinfo
 
 from mirror.core.adopted import Form
 from mirror.parity.adopted_moments import (
@@ -36,8 +38,10 @@ from mirror.parity.adopted_moments import (
     zone_of,
 )
 from mirror.parity.adopted_terms import Decode, Lossy, Misfit, lossy
-from mirror.parity.values import INT64_MAX, INT64_MIN, Cell
+from mirror.parity.values import Cell
 
+#: Past 999999999 days.
+_LONGEST = 10**9 * DAY
 _NO_OFFSET = "without their offset"
 
 
@@ -87,8 +91,7 @@ def _timestamp(form: Form) -> Decode:
         nanos, offset = written(value)
         lost = twice = ""
         if offset is not None:
-            lost = _NO_OFFSET
-            clock, twice = clock_of(nanos // 1000 - offset, zone)
+            clock, lost, twice = _shown(nanos // 1000, offset, zone)
             nanos = clock * 1000 + nanos % 1000
         micros, cut = rounded(nanos)
         return _in_years(micros, lost, twice, cut)
@@ -99,24 +102,32 @@ def _timestamp(form: Form) -> Decode:
 def _date(form: Form) -> Decode:
     zone, exact = zone_of(form.zone), exact_number(form)
 
-    def decode(value: Cell) -> Cell:
+    def decode(value: Cell) -> Cell | Lossy:
+        lost = twice = ""
         if isinstance(value, str):
             nanos, offset = written(value)
             micros, rest = divmod(nanos, 1000)
             if offset is not None:
-                micros, _ = clock_of(micros - offset, zone)
+                micros, lost, twice = _shown(micros, offset, zone)
         else:
             seconds = exact(value)
             rest = int(seconds != int(seconds))
-            micros, _ = clock_of(int(seconds) * SECOND, zone)
+            micros, twice = clock_of(int(seconds) * SECOND, zone)
         days, clock = divmod(micros, DAY)
         if clock or rest:
             raise Misfit("not at midnight")
         if not FIRST <= micros <= LAST:
             raise Misfit("not in the years 1 to 9999")
-        return days
+        return lossy(days, lost, twice)
 
     return decode
+
+
+def _shown(clock: int, offset: int, zone: tzinfo | None) -> tuple[int, str, str]:
+    """What clocks of a zone show when another shows this, with this offset; and the losses."""
+    moment = clock - offset
+    shown, twice = clock_of(moment, zone)
+    return shown, "" if shown - moment == offset else _NO_OFFSET, twice
 
 
 def _time(form: Form) -> Decode:
@@ -134,11 +145,13 @@ def _time(form: Form) -> Decode:
 
 
 def _interval(form: Form) -> Decode:
-    rounded = rounding(form)
+    rounded, number = rounding(form), of_number(form, most=_LONGEST)
 
     def decode(value: Cell) -> Cell | Lossy:
         if isinstance(value, int) and form.unit in UNITS:
             nanos = value * UNITS[form.unit] * 1000
+        elif isinstance(value, float) and form.unit in UNITS:
+            return lossy(*number(value))
         elif not isinstance(value, str):
             raise Misfit("no interval")
         elif form.unit == "datetime":
@@ -152,7 +165,7 @@ def _interval(form: Form) -> Decode:
         else:
             raise Misfit("no interval")
         micros, lost = rounded(nanos)
-        if not INT64_MIN <= micros <= INT64_MAX:
+        if not DAY - _LONGEST <= micros < _LONGEST:
             raise Misfit("an interval out of range")
         return lossy(micros, lost)
 
