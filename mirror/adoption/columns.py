@@ -120,11 +120,13 @@ class ColumnScan:
                     del self._written[unit]
             return
         try:
-            loss = self._convert(value).loss
+            text, loss = self._convert(value)
         except Reject as reject:
             self._add("reject", reject.reason, at, key_at)
         else:
-            if loss:
+            if text is None and self._not_null:
+                self._add("null", f"NULL in a column that is NOT NULL: {loss}", at, key_at)
+            elif loss:
                 self._add("loss", loss, at, key_at)
 
     def _see_forms(self, values: Sequence[Any], there: Sequence[Any], key_at: KeyAt) -> None:

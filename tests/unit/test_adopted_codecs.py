@@ -373,7 +373,15 @@ JSONB, JSON = Form("jsonb"), Form("json")
 
 @pytest.mark.parametrize(
     "text",
-    ['{"a": [1, 2.50, -0, 1e5], "a": null}', "5", ' "x" ', "null", '"\\ud83d\\ude00"', '"\\\\u0000"', '"\x7f\ufeff"'],
+    [
+        '{"a": [1, 2.50, -0, 1e-5, "1e5"], "a": null}',
+        "5",
+        ' "x" ',
+        "null",
+        '"\\ud83d\\ude00"',
+        '"\\\\u0000"',
+        '"\x7f\ufeff"',
+    ],
 )
 def test_json_is_kept_as_it_is(text: str) -> None:
     for form in (JSONB, JSON):
@@ -391,6 +399,15 @@ def test_what_is_no_json(text: str) -> None:
     for form in (JSONB, JSON):
         refused(form, text)
         refused(form, text.encode(errors="surrogatepass"))
+
+
+@pytest.mark.parametrize("number", ["1e5", "-1E+300", "1.25e2", "0e0", 1e16, -1e300])
+def test_what_jsonb_writes_as_an_integer_is_a_loss(number: Value) -> None:
+    value = f'{{"a": [{number}]}}' if isinstance(number, str) else number
+    assert loss_of(JSONB, value) == "a number with an exponent is an integer"
+    assert loss_of(JSON, value) == ""
+    for kept in ("1.25e1", "1.50e1", "1e-7", '"1e5"', 5e-300):
+        assert loss_of(JSONB, kept) == ""
 
 
 def test_json_that_jsonb_does_not_hold() -> None:

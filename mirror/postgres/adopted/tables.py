@@ -78,7 +78,7 @@ def require_replaceable(conn: Conn, target: Target, stage: Stage | None) -> None
             _OPERATION,
             place,
             f"{counted(row[0], 'row')} of {place} {'is' if row[0] == 1 else 'are'} not in the source, and would go",
-            next_step="`mirror adopt` again with --replace-rows, or with --keep for the table",
+            next_step="`mirror adopt` again with --replace-rows, or with --exclude for the table",
         )
 
 
