@@ -27,6 +27,7 @@ _MOST_LEVELS = 500
 #: Fewer digits than any limit of numeric.
 _SHORT = 1000
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_EXPONENT = re.compile("[0-9][eE]")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
@@ -72,7 +73,7 @@ def decoder(form: Form) -> Decode:
     return _json if form.kind == "json" else _jsonb
 
 
-def _jsonb(value: Cell) -> Cell:
+def _jsonb(value: Cell) -> Cell | Lossy:
     """A document as jsonb keeps it."""
     text = _text_of(value)
     try:
@@ -82,7 +83,16 @@ def _jsonb(value: Cell) -> Cell:
     if "\\u0000" in text and _NUL.search(text):
         raise Misfit("a text with NUL")
     _check_levels(text)
+    if _EXPONENT.search(text) is not None and _has_whole_exponents(text):
+        return Lossy(found, "with an integer, where SQLite has a number with an exponent")
     return found
+
+
+def _has_whole_exponents(text: str) -> bool:
+    """Whether a document has a number with an exponent of which jsonb keeps no fraction: it is another type then."""
+    numbers: list[str] = []
+    json.loads(text, parse_int=lambda _: None, parse_float=numbers.append)
+    return any("." not in format(in_numeric(number), "f") for number in numbers if "e" in number.lower())
 
 
 def _json(value: Cell) -> Cell:
