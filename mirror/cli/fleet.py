@@ -23,7 +23,7 @@ from mirror.core.errors import ConfigError, ControlError, NotRunningError, State
 from mirror.core.folders import known_sources, resolve, source_folder
 from mirror.core.source_settings import remember_paused
 from mirror.core.status import Phase, StatusReport
-from mirror.core.words import counted, names_apart
+from mirror.core.words import names_apart
 
 Outcome = dict[str, Any]
 

@@ -332,12 +332,12 @@ def test_quiet_is_warnings_and_errors_alone(capsys: pytest.CaptureFixture[str]) 
 def test_lines_on_a_terminal_are_broken_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """And a command in back-ticks is not broken at all."""
     command = "`mirror rename /a/long/path/of/a/database.db /another/long/path.db --state-dir 'my state'`"
-    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("COLUMNS", "70")
     shown: list[str] = []
     log_to(shown.append)
     logger.warning("a.db: it belongs to another source, which is not there any more: {}; or to a third one", command)
     lines = "".join(shown).splitlines()
-    assert [line for line in lines if len(line) > 60] == [f"  {command};"]
+    assert [line for line in lines if len(line) > 70] == [f"  {command};"]
     assert lines[0].endswith("a.db: it belongs to another source,") and lines[-1] == "  or to a third one"
     assert " ".join(line.strip() for line in lines).count("which is not there any more:") == 1
 

@@ -278,3 +278,16 @@ def test_status_of_a_stopped_mirror_whose_files_are_damaged(tmp_path: Path, dama
     status = kept_report(tmp_path / "source.db", "public", tmp_path)
     assert (status.phase, status.applied) == ("stopped", None)
     assert status.last_error is not None and "damaged" in status.last_error
+
+
+def test_a_source_that_was_never_there_leaves_nothing_behind(tmp_path: Path) -> None:
+    """One that is there, or of which something was read, keeps its folder."""
+    misspelt, there, gone = (tmp_path / name for name in ("misspelt.db", "there.db", "gone.db"))
+    there.touch()
+    for source in (misspelt, there, gone):
+        folder = SourceFolder(source_folder(tmp_path, source), source)
+        if source == gone:
+            (folder.folder / "spool" / "1").touch()
+        folder.release()
+        folder.release()
+    assert known_sources(tmp_path) == sorted((gone, there))
