@@ -17,6 +17,7 @@ from mirror.core.folders import known_sources, resolve, source_folder
 from mirror.core.locks import SourceLock
 from mirror.core.sockets import control_path, make_control_path, require_private
 from mirror.sidecar.kept_report import kept_report
+from mirror.sidecar.source_folder import SourceFolder
 from tests.support import stranger
 
 #: Takes a lock, says so, and keeps it until its input ends.
