@@ -267,8 +267,9 @@ def require_sources(settings: Settings, example: str = "FILE.db") -> None:
 def postgres_of(settings: Settings, making: Callable[[Path], None] | None = None) -> Iterator[str]:
     """The DSN to use; an embedded server is started, and stopped afterwards unless others use it.
 
-    ``making``: as for :func:`~mirror.postgres.embedded.start_embedded`. Raises ``ConfigError`` where none is known, though what was mirrored with this state directory is in another server,
-    and where the one that is remembered wants a password that is not given now.
+    ``making``: as for :func:`~mirror.postgres.embedded.start_embedded`. Raises ``ConfigError`` where none is known,
+    though what was mirrored with this state directory is in another server, and where the one that is remembered
+    wants a password that is not given now.
     """
     if settings.dsn is not None:
         if settings.remembered is not None and settings.remembered.needs_password:

@@ -69,8 +69,8 @@ def rename(settings: _Given, debug: bool, anyway: bool, as_json: bool) -> None:
     """
     known, names = settings
     if len(names) != 2:
-        old = shlex.quote(str(resolve(names[0]))) if len(names) == 1 else "OLD.db"
-        step = f"`mirror rename {old} NEW.db{known.options}`"
+        given = shlex.quote(str(resolve(names[0]))) if len(names) == 1 else "OLD.db"
+        step = f"`mirror rename {given} NEW.db{known.options}`"
         raise ConfigError(_OPERATION, detail="it needs the old name and the new one", next_step=step)
     new = resolve(names[1])
     old = _old_name(known, names[0], new)

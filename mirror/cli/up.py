@@ -100,7 +100,7 @@ _WATCHED = 0.5
     type=click.Choice(["text", "json"]),
     is_eager=True,
     callback=lambda context, option, value: _log_at_once(value),
-    help="text: lines for people, with date and zone where stderr is no terminal. json: all that it has to say, one "
+    help="text: lines for people, each record with date and zone. json: all that it has to say, one "
     "object a line.  [default: what mirror.json says, or text]",
 )
 @click.option(

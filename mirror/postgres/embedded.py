@@ -106,8 +106,9 @@ class EmbeddedPostgres:
 def start_embedded(state_dir: Path, making: Callable[[Path], None] | None = None) -> EmbeddedPostgres:
     """Start Postgres in ``state_dir/postgres``, or attach to the one that runs there.
 
-    ``making``: called before its directory is made, with that. Raises :class:`ConfigError` if the package is not installed or the path cannot be used, :class:`StateError` if the
-    state directory cannot be used, :class:`SinkError` if the server cannot be started.
+    ``making``: called before its directory is made, with that. Raises :class:`ConfigError` if the package is not
+    installed or the path cannot be used, :class:`StateError` if the state directory cannot be used,
+    :class:`SinkError` if the server cannot be started.
     """
     data = (state_dir / "postgres").resolve()
     try:

@@ -136,7 +136,8 @@ def check_values(report: Report, connection: apsw.Connection, mapping: TableMapp
         if found.misfits:
             verb = "is" if stays else "becomes"
             fit = "does not fit" if found.misfits == 1 else "do not fit"
-            detail = f"{verb} {found.becomes}: {counted(found.misfits, 'value')} {fit} its type ({', '.join(sorted(unfit[at]))})"
+            what = ", ".join(sorted(unfit[at]))
+            detail = f"{verb} {found.becomes}: {counted(found.misfits, 'value')} {fit} its type ({what})"
             step = "nothing is lost; for a typed column, change these values in the source before `mirror up`"
             if becomes != ANY_VALUE:
                 detail += ", and all are of this one kind"
