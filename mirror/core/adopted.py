@@ -29,7 +29,8 @@ jsonb, json text and blobs in UTF-8 that are JSON (RFC 8259), nested at most 500
 numeric     integers; reals by their shortest decimal; decimal texts ``-?D[.D][(e|E)[±]D]`` (``-12.50``, ``1e3``):
             at most 131072 digits before the point and 16383 after it, as they are written and moved by the exponent
 int2 …      integers in range; reals without a fraction; texts ``-?D`` in range
-float4, 8   reals and integers that are exact as a double; float4: what it has not is rounded, which is a loss
+float4, 8   reals, also infinite ones, and integers that are exact as a double; float4: what it has not is rounded,
+            which is a loss
 text        text; numbers never
 varchar     text of at most :attr:`Form.length` characters, as Postgres counts them; char, citext likewise
 bytea       blobs; text, as its bytes in UTF-8, also with NUL

@@ -43,7 +43,7 @@ def array(form: Form, conversion: Callable[[Form], Conversion]) -> Conversion:
     assert element is not None, "an array has a form of its elements"
     convert_element = conversion(element)
     kind = element.kind
-    number: Callable[[str], Value] = str if kind == "numeric" else float
+    number: Callable[[str], Value] = str if kind == "numeric" else _real
     integer: Callable[[str], Value] = str if kind == "numeric" else _integer
 
     def convert(value: Value, note: Note = unheard, /) -> str | None:
@@ -114,6 +114,13 @@ def _shape(items: list[Any], dimensions: int) -> tuple[int, ...]:
     if 0 in first:
         raise Reject(EMPTY_INSIDE)
     return (len(items), *first)
+
+
+def _real(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):  # JSON has no infinity: the text is a number that a double does not hold
+        raise Reject(OUT_OF_RANGE)
+    return number
 
 
 def _integer(text: str) -> int:

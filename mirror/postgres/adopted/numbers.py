@@ -128,10 +128,10 @@ def integer(form: Form) -> Conversion:
 
 
 def float8(form: Form) -> Conversion:
-    """Doubles; the text is the shortest one that is this double."""
+    """Doubles, also infinite ones; the text is the shortest one that is this double."""
 
     def convert(value: Value, note: Note = unheard, /) -> str | None:
-        if type(value) is float and math.isfinite(value):
+        if type(value) is float and not math.isnan(value):
             return repr(value)
         return None if value is None else repr(_double(value))
 
@@ -158,7 +158,7 @@ def float4(form: Form) -> Conversion:
 
 def _double(value: Value) -> float:
     if type(value) is float:
-        if not math.isfinite(value):
+        if math.isnan(value):  # SQLite has none
             raise Reject(NOT_FINITE)
         return value
     if type(value) is not int:
