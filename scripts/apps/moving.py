@@ -425,6 +425,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument(
         "--python", metavar="PYTHON", help="a Python that has the packages; default: a new environment is made"
     )
+    made.add_argument(
+        "--superuser", action="store_true", help="connect as one: the mirror then needs no table's foreign keys away"
+    )
     made.add_argument("--transactions", type=int, default=120, metavar="N", help="of each writer (default: 120)")
     return made
 
@@ -439,7 +442,7 @@ def main(application: Application, options: argparse.Namespace) -> int:
         python = (
             Path(options.python).absolute() if options.python else _environment(folder / "venv", application.packages)
         )
-        with _postgres(folder) as dsn:
+        with _postgres(folder, superuser=options.superuser) as dsn:
             move = Move(application, folder, python, dsn)
             try:
                 move.go()
@@ -461,10 +464,10 @@ def _environment(folder: Path, packages: tuple[str, ...]) -> Path:
 
 
 @contextmanager
-def _postgres(folder: Path) -> Iterator[str]:
-    """A database of an owner who is no superuser."""
+def _postgres(folder: Path, *, superuser: bool) -> Iterator[str]:
+    """A database, for its owner, who is no superuser, or for one who is."""
     with start_embedded(folder / "server") as server:
         with psycopg.connect(server.dsn, autocommit=True) as conn:
             conn.execute(f"CREATE ROLE {_OWNER} LOGIN")
             conn.execute(f"CREATE DATABASE {_OWNER} OWNER {_OWNER}")
-        yield make_conninfo(server.dsn, dbname=_OWNER, user=_OWNER)
+        yield make_conninfo(server.dsn, dbname=_OWNER, **({} if superuser else {"user": _OWNER}))

@@ -401,6 +401,11 @@ def test_what_is_no_json(text: str) -> None:
         refused(form, text.encode(errors="surrogatepass"))
 
 
+@pytest.mark.parametrize("kind", ["float4", "float8"])
+def test_what_is_infinite_is_so_in_postgres(kind: Kind) -> None:
+    assert [converter(Form(kind))(value) for value in (math.inf, -math.inf)] == [("inf", ""), ("-inf", "")]
+
+
 @pytest.mark.parametrize("number", ["1e5", "-1E+300", "1.25e2", "0e0", 1e16, -1e300])
 def test_what_jsonb_writes_as_an_integer_is_a_loss(number: Value) -> None:
     value = f'{{"a": [{number}]}}' if isinstance(number, str) else number

@@ -1,6 +1,7 @@
 """The shop at work: fill, write SEED COUNT, look FILE, use."""
 
 import json
+import math
 import os
 import pickle
 import random
@@ -62,7 +63,7 @@ def product(draw, category):
         more=draw.choice([*DOCUMENTS, JSON_NULL]),
         image=draw.choice([None, b"", b"\0\xff", draw.randbytes(300)]),
         color=draw.choice(Product.Color.values),
-        weight=draw.choice([None, 0.1, -0.0, 1e300, 5e-324, draw.random()]),
+        weight=draw.choice([None, 0.1, -0.0, 1e300, 5e-324, math.inf, draw.random()]),
         stock=draw.randrange(100),
         seen=draw.choice([0, 2**62, -(2**63), 2**63 - 1]),
         small=draw.choice([None, -32768, 32767]),

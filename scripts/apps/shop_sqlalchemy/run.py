@@ -1,6 +1,7 @@
 """The shop at work: fill, write SEED COUNT, look FILE, use."""
 
 import json
+import math
 import pickle
 import random
 import sys
@@ -47,7 +48,7 @@ def thing(draw, owner, name):
         document=draw.choice([*DOCUMENTS, None, null()]),
         words=draw.choice([None, null(), [], ["a"], ["b c", 'q"uote', "back\\slash", "{}", "NULL", "", "ü😀", "a,b"]]),
         image=draw.choice([None, b"", b"\0\xff", draw.randbytes(300)]),
-        ratio=draw.choice([None, 0.1, -0.0, 1e300, 5e-324, draw.random()]),
+        ratio=draw.choice([None, 0.1, -0.0, 1e300, 5e-324, math.inf, draw.random()]),
         active=draw.random() < 0.8,
         other=draw.choice([None, uuid.UUID(int=draw.getrandbits(128))]),
         note=draw.choice([None, "", "line\nline", "ü😀" * 50]),
