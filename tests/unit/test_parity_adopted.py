@@ -59,6 +59,7 @@ OFFSET, TWICE, SECOND = (
 )
 EMPTY, ZERO = "as NULL, where SQLite has an empty text", "as NULL, where SQLite has a zero date"
 
+WRITTEN_OUT = "with an integer, where SQLite has a number with an exponent"
 CASES: list[tuple[Form, dict[Any, Any]]] = [
     (
         Form("timestamptz"),
@@ -250,7 +251,7 @@ CASES: list[tuple[Form, dict[Any, Any]]] = [
     (
         Form("jsonb"),
         {
-            '{"b": 1.0, "a": [1e2, -0, -0.0]}': '{"a":[100,0,0.0],"b":1.0}',
+            '{"b": 1.0, "a": [1e2, -0, -0.0]}': Lost('{"a":[100,0,0.0],"b":1.0}', WRITTEN_OUT),
             '{"a": 1, "a": 2}': '{"a":2}',
             "[" + "1" * 5000 + "]": "[" + "1" * 5000 + "]",
             "[" * 500 + '"[[["' + "]" * 500: "[" * 500 + '"[[["' + "]" * 500,
@@ -262,7 +263,7 @@ CASES: list[tuple[Form, dict[Any, Any]]] = [
             "null": "null",
             5: "5",
             0.5: "0.5",
-            1e22: "10000000000000000000000",
+            1e22: Lost("10000000000000000000000", WRITTEN_OUT),
             r'"\\u0000"': r'"\\u0000"',
             r'"\u00e9\ud83d\ude00"': '"é😀"',
             r'"\u0000"': NO,
