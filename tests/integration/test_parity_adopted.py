@@ -110,7 +110,7 @@ ROWS: list[tuple[Any, ...]] = [
 
 #: What is lost of these rows, as the forms declare.
 LOST = {
-    "ts": (("without their offset and rounded to 3 places", 1),),
+    "ts": (("rounded to 3 places", 1),),
     "n": (("rounded to 2 places", 1),),
     "f4": (("rounded to a float4", 1),),
     "ch": (("without the blanks at their end", 1),),
