@@ -95,7 +95,8 @@ def _date(form: Form) -> Decode:
                 lost = "" if clock == micros else _NO_OFFSET
                 micros = clock
         else:
-            whole, rest = divmod(*exact(value))
+            above, below = exact(value)
+            whole, rest = divmod(above, below)
             micros, twice = clock_of(whole, zone)
         days, clock = divmod(micros, DAY)
         if clock or rest:
