@@ -195,8 +195,10 @@ class SQLAlchemyProgram(Program):
         )
 
     def write(self, number: int) -> None:
+        from sqlalchemy import update
+
         with self.session() as session, session.begin():
-            session.merge(self.counter(id=1, n=number))
+            session.execute(update(self.counter).values(n=number))
 
     def read(self) -> int:
         with self.session() as session:
@@ -252,9 +254,11 @@ class AsyncSQLAlchemyProgram(SQLAlchemyProgram):
         self.loop = asyncio.new_event_loop()
 
     def write(self, number: int) -> None:
+        from sqlalchemy import update
+
         async def change() -> None:
             async with self.session() as session, session.begin():
-                await session.merge(self.counter(id=1, n=number))
+                await session.execute(update(self.counter).values(n=number))
 
         self.loop.run_until_complete(change())
 
