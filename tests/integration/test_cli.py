@@ -402,7 +402,7 @@ def test_parity_is_remembered(cli: CommandLine, source: Path, dsn: str) -> None:
     steps = [step for step in status_of(cli, source)[0]["next_steps"] if "parity" in step]
     assert steps == [
         f"mirror parity {source}  # shows what differs",
-        f"mirror parity {source} --repair --dry-run  # then: what would make Postgres equal",
+        f"mirror parity {source} --repair --replace-rows --dry-run  # then: what would make Postgres equal",
     ]
     query = "SELECT verdict, whole, rows, missing, extra, report ->> 'verdict' FROM mirror.parity_runs ORDER BY run_id"
     runs = sql(dsn, query)
