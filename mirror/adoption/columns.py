@@ -10,15 +10,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from itertools import product
 from typing import Any, Literal
 
 from mirror.adoption.quick import fits_of
-from mirror.core.adopted import Form, Unit
+from mirror.core.adopted import MANY_FORMS, Form, Unit
 from mirror.core.tables import Column
 from mirror.core.values import Value
-from mirror.postgres.adopted.codecs import common_form, converter, encoder, form_of
-from mirror.postgres.adopted.mapping import MANY_FORMS, TIMES
+from mirror.postgres.adopted.codecs import converter, encoder, form_of
+from mirror.postgres.adopted.mapping import TIMES
+from mirror.postgres.adopted.writing import chosen_form
 from mirror.postgres.codecs import Reject
 
 #: Keys that are told of each finding.
@@ -171,14 +171,9 @@ class ColumnScan:
         """Of a key's column, the form that most of its values have; the others are found not to fit. Empty: any."""
         if not self.forms:
             return ""
-        known = [form for form in self.forms if form]
-        offered = {common_form(pair): {*pair} for pair in product(known, known)}
-        offered.pop("", None)
-        if not offered:
-            return ""
-        chosen = max(offered, key=lambda form: sum(self.forms[each] for each in offered[form]))
-        for form, count in self.forms.items():
-            if form not in offered[chosen]:
+        chosen, taken = chosen_form(self.forms)
+        for form, count in self.forms.items() if chosen else ():
+            if form not in taken:
                 reason = f"in a key, {form or 'another form'} where most values are {chosen}: two could become one row"
                 self.findings["reject", reason] = Finding(
                     "reject", self.column, reason, count, self._form_keys.get(form, [])

@@ -69,6 +69,8 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Literal
 
+import msgspec
+
 Kind = Literal[
     "timestamptz", "timestamp", "date", "time", "interval", "uuid", "boolean", "jsonb", "json", "numeric",
     "int2", "int4", "int8", "float4", "float8", "text", "varchar", "char", "citext", "bytea", "enum", "inet", "cidr",
@@ -77,6 +79,11 @@ Kind = Literal[
 #: Of numbers that are times: seconds, milliseconds, microseconds; of intervals also the forms of text.
 Unit = Literal["", "s", "ms", "us", "datetime", "clock", "iso"]
 
+#: Kinds in which one value of Postgres has several of SQLite's: in a key only one form of them is taken.
+MANY_FORMS: frozenset[Kind] = frozenset(
+    ("timestamptz", "timestamp", "date", "time", "interval", "uuid", "boolean", "jsonb", "json", "numeric",
+     "int2", "int4", "int8", "float4", "float8", "inet", "cidr", "bytea", "array", "char", "citext")
+)  # fmt: skip
 #: What the codec of an adopted column begins with.
 PREFIX = "adopted "
 
@@ -141,14 +148,10 @@ def is_adopted(codec: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def form_of_codec(codec: str) -> Form:
-    """The form that a codec is; raises ``ValueError`` for another codec."""
+    """The form that a codec is; raises ``ValueError`` for another codec, and a form that is not known."""
     if not is_adopted(codec):
         raise ValueError(f"not the codec of an adopted column: {codec}")
-    return _form(json.loads(codec.removeprefix(PREFIX)))
-
-
-def _form(plain: dict[str, object]) -> Form:
-    element = plain.pop("element", None)
-    labels = plain.pop("labels", ())
-    inner = _form(element) if isinstance(element, dict) else None
-    return Form(**plain, element=inner, labels=tuple(labels))  # type: ignore[arg-type]
+    try:
+        return msgspec.json.decode(codec.removeprefix(PREFIX), type=Form)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not the form of an adopted column: {error}") from error

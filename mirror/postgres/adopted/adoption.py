@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Self
 
 from mirror.core.adopted import form_of_codec
 from mirror.core.errors import ConfigError
+from mirror.core.rows import RowChange
 from mirror.core.rules import Rules
 from mirror.core.tables import ColumnMapping, ColumnType, Table, TableMapping
 from mirror.postgres.adopted import decisions as decided
 from mirror.postgres.adopted import guards
 from mirror.postgres.adopted.catalog import read_tables
-from mirror.postgres.adopted.decisions import Decisions
+from mirror.postgres.adopted.decisions import Decisions, of_name
 from mirror.postgres.adopted.found import FoundTable
 from mirror.postgres.adopted.mapping import map_table, pair_tables
+from mirror.postgres.adopted.writing import chosen_form, form_of
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.target import Conn, Target
 
@@ -60,6 +63,30 @@ class Adoption:
     def replace_rows(self) -> bool:
         """Whether rows that the source does not have may go, when a table is first filled."""
         return self._decisions.replace_rows
+
+    def decide(self, table: Table, rows: Callable[[Table], Iterable[RowChange]]) -> None:
+        """Decide by its rows how the key of a table is written, where that was not decided when it was adopted: it had
+        none then. Saved at once. Raises psycopg's errors.
+        """
+        try:
+            target = self.target(table)
+        except ConfigError:
+            return  # it is refused
+        counts = {name: Counter[str]() for name in target.undecided}
+        if not counts:
+            return
+        kinds = {each.source: form_of_codec(each.codec).kind for each in target.columns}
+        places = [(table.position(name), kinds[name], found) for name, found in counts.items()]
+        for change in rows(table):
+            for at, kind, found in places:
+                if change.after is not None and change.after[at] is not None:
+                    found[form_of(kind, change.after[at])] += 1
+        chosen = {name: form for name, found in counts.items() if (form := chosen_form(found)[0])}
+        if chosen:
+            held = dict(of_name(self._decisions.only, table.name) or {})
+            only = {**self._decisions.only, table.name: {**held, **chosen}}
+            self._decisions = replace(self._decisions, only=only)
+            decided.save(self._conn, self._source_id, self._decisions)
 
     def target(self, table: Table) -> Target:
         """Where a table is to be stored by now; raises :class:`ConfigError`."""

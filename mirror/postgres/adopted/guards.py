@@ -52,8 +52,10 @@ def _set_aside(conn: Conn, source_id: int, schema: str, tables: Collection[str])
     found = conn.execute(statement("adopted_guards"), (schema, list(tables))).fetchall()
     for kind, table_schema, table, name, definition in found:
         conn.execute(
+            # It may be noted already: a migration of the application has made it again since.
             "INSERT INTO mirror.set_aside (source_id, schema_name, table_name, kind, name, definition)"
-            " VALUES ($1::bigint, $2::text, $3::text, $4::text, $5::text, $6::text)",
+            " VALUES ($1::bigint, $2::text, $3::text, $4::text, $5::text, $6::text)"
+            " ON CONFLICT (schema_name, table_name, kind, name) DO UPDATE SET definition = excluded.definition",
             (str(source_id), table_schema, table, kind, name, definition),
         )
         at = Identifier(table_schema, table)
