@@ -23,7 +23,7 @@ from mirror.core.errors import ConfigError, MirrorError, NotRunningError, Others
 from mirror.core.folders import Ending, ending, holder, known_sources, source_folder, source_of
 from mirror.core.peer import start_step
 from mirror.core.place import is_missing
-from mirror.core.published import POSITION_FILE
+from mirror.core.published import POSITION_FILE, mirrored_sources
 from mirror.core.source_settings import proposed_schema, remembered_schema
 from mirror.core.state_errors import file_error
 from mirror.core.status import Phase
@@ -301,18 +301,17 @@ def _require_embedded(settings: Settings) -> None:
     if os.path.exists(settings.state_dir / "postgres"):
         return
     try:
-        known = known_sources(settings.state_dir)
+        mirrored = mirrored_sources(settings.state_dir)
     except MirrorError:  # what is wrong with it is said where the server is started
         return
-    for source in known:
-        if (source_folder(settings.state_dir, source) / POSITION_FILE).exists():
-            raise ConfigError(
-                "choose Postgres",
-                str(settings.state_dir),
-                f"what is mirrored with this state directory ({source.name}) is in a server that is not named now",
-                next_step="name it as it was: --postgres, or ARGENT_PG_URL; to begin anew with an embedded server,"
-                " choose another --state-dir",
-            )
+    if mirrored:
+        raise ConfigError(
+            "choose Postgres",
+            str(settings.state_dir),
+            f"what is mirrored with this state directory ({mirrored[0].name}) is in a server that is not named now",
+            next_step="name it as it was: --postgres, or ARGENT_PG_URL; to begin anew with an embedded server,"
+            " choose another --state-dir",
+        )
 
 
 def _keep_running(server: EmbeddedPostgres, done: threading.Event) -> None:

@@ -17,8 +17,7 @@ from mirror.core.config.settings import Settings
 from mirror.core.config.which_postgres import REMEMBERED
 from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError, NewerStateError, StateError
-from mirror.core.folders import known_sources, source_folder
-from mirror.core.published import POSITION_FILE
+from mirror.core.published import mirrored_sources
 from mirror.core.remembered_server import SERVER_FILE, RememberedServer, remember_server, remembered_server
 from mirror.core.state_errors import state_error
 from mirror.postgres.cluster import Cluster
@@ -134,12 +133,7 @@ class Remembering:
         """Of what was mirrored with the state directory, and does not come along."""
         settings, left = self._settings, list[Path]()
         with suppress(MirrorError):  # the directory is in use: what is wrong with it is said elsewhere
-            left = [
-                source
-                for source in known_sources(settings.state_dir)
-                if source not in settings.sources
-                and (source_folder(settings.state_dir, source) / POSITION_FILE).exists()
-            ]
+            left = [each for each in mirrored_sources(settings.state_dir) if each not in settings.sources]
         if left:
             names = ", ".join(source.name for source in left[:_MOST_NAMED])
             more = f" and {len(left) - _MOST_NAMED} more" if left[_MOST_NAMED:] else ""

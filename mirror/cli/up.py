@@ -40,11 +40,10 @@ from mirror.core.beginnings import Beginning
 from mirror.core.config.log_settings import LogSettings
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.errors import ConfigError, MirrorError, SourceError
-from mirror.core.folders import known_sources, source_folder
 from mirror.core.notify import Notifier
 from mirror.core.place import was_touched
 from mirror.core.positions import Lsn
-from mirror.core.published import POSITION_FILE
+from mirror.core.published import mirrored_sources
 from mirror.core.signals import Signals
 from mirror.core.status import Phase
 from mirror.core.words import counted
@@ -217,8 +216,7 @@ def up(
 
 def _mirrored_before(settings: Settings) -> tuple[Path, ...]:
     """The sources that were mirrored with the state directory. Raises ``ConfigError`` if none was."""
-    found = known_sources(settings.state_dir)
-    mirrored = tuple(each for each in found if (source_folder(settings.state_dir, each) / POSITION_FILE).exists())
+    mirrored = tuple(mirrored_sources(settings.state_dir))
     if not mirrored:
         step = f"mirror up FILE.db{settings.options}"
         raise ConfigError("start the mirror", detail="no source is named", next_step=step)

@@ -241,8 +241,8 @@ def _check_postgres(
         if profile.name == ADOPTED:
             step = (
                 f"end its programs' writes, {found.step('wait')}, {found.step('parity')}, and then"
-                f" {found.step('remove')} gives the tables to the application: with their foreign keys and triggers,"
-                " and without what the mirror added; set its sequences with setval()"
+                f" {found.step('remove', ' --drop-tables')} gives the tables to the application: with their foreign"
+                " keys and triggers, and without what the mirror added; set its sequences with setval()"
             )
             found.add(Code.PROFILE, "profile", False, "the tables are the application's own, and it moves itself", step)
         _judge_phase(found, connection, source, schema)

@@ -11,7 +11,6 @@ which reads all values.
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
 import time
@@ -81,7 +80,7 @@ def main() -> None:
         reports: list[float] = []
         for _ in range(options.rounds):
             for adopted in (False, True):
-                _forget(bench)
+                bench.forget()
                 if adopted:
                     reports.append(_adopt(bench, source))
                 with Mirror(bench, source) as mirror:
@@ -102,16 +101,6 @@ def main() -> None:
 def _program(bench: Workbench, source: Path, job: str, count: int, rate: float = 1.0) -> None:
     given = [str(source), job, str(count), str(rate), str(bench.folder / "stamps")]
     subprocess.run([sys.executable, "-c", PROGRAM, *given], check=True, env=environment())
-
-
-def _forget(bench: Workbench) -> None:
-    shutil.rmtree(bench.state_dir)
-    bench.state_dir.mkdir()
-    with bench.connect() as conn:
-        conn.execute("DROP SCHEMA IF EXISTS public CASCADE")
-        conn.execute("DROP SCHEMA IF EXISTS mirror CASCADE")
-        conn.execute("CREATE SCHEMA public")
-        conn.execute("CHECKPOINT")
 
 
 def _adopt(bench: Workbench, source: Path) -> float:

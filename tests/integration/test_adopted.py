@@ -71,14 +71,20 @@ def adopt(cli: CommandLine, database: Path, *more: str) -> None:
     assert done.code == 0, done.out + done.err
 
 
-def test_into_the_applications_tables(
+@pytest.fixture
+def adopted(
     cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
-) -> None:
+) -> MirrorProcess:
+    """A mirror that follows into the application's tables, which have all rows."""
     writer.run(*IN_SQLITE, *ROWS)
     adopt(cli, database)
     mirror.start()
     mirror.check()
-    assert mirror.status()["refusals"] == []
+    return mirror
+
+
+def test_into_the_applications_tables(app: psycopg.Connection[Any], writer: Writer, adopted: MirrorProcess) -> None:
+    assert adopted.status()["refusals"] == []
     found = app.execute(
         "SELECT id::text, name, price, made::text, tags, kind::text, sold, worth FROM product ORDER BY 1"
     ).fetchall()
@@ -108,7 +114,7 @@ def test_into_the_applications_tables(
         "UPDATE product SET id = '2123456789abcdef0123456789abcdef' WHERE name = 'b'",
         "DELETE FROM visit WHERE page IS NULL",
     )
-    mirror.check()
+    adopted.check()
     assert app.execute("SELECT id, name FROM category ORDER BY 1").fetchall() == [(2, "small things"), (3, "orphan")]
     assert app.execute("SELECT count(*) FROM visit").fetchone() == (2,)
 
@@ -215,21 +221,15 @@ def test_killed_and_started_again(
     assert app.execute("SELECT count(*) FROM visit").fetchone() == (4,)
 
 
-def test_a_migration_on_both_sides(
-    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
-) -> None:
+def test_a_migration_on_both_sides(app: psycopg.Connection[Any], writer: Writer, adopted: MirrorProcess) -> None:
     """What SQLite has first is refused until Postgres has it; the rows of others go on."""
-    writer.run(*IN_SQLITE, *ROWS)
-    adopt(cli, database)
-    mirror.start()
-    mirror.check()
     writer.run("ALTER TABLE product ADD COLUMN weight INTEGER", "UPDATE product SET weight = 3")
-    refused = mirror.status_when(lambda status: bool(status["refusals"]))["refusals"]
+    refused = adopted.status_when(lambda status: bool(status["refusals"]))["refusals"]
     assert [each["table"] for each in refused] == ["product"] and "no column weight" in refused[0]["reason"]
     writer.run("UPDATE category SET name = 'goes on' WHERE id = 3")
     app.execute("ALTER TABLE product ADD COLUMN weight integer")
-    mirror.status_when(lambda status: not status["refusals"])
-    mirror.check()
+    adopted.status_when(lambda status: not status["refusals"])
+    adopted.check()
     assert app.execute("SELECT sum(weight) FROM product").fetchone() == (6,)
     # As Django changes a table: made anew under another name, filled, and renamed.
     writer.transaction(
@@ -239,31 +239,27 @@ def test_a_migration_on_both_sides(
         "ALTER TABLE new__visit RENAME TO visit",
     )
     app.execute("ALTER TABLE visit ADD COLUMN n integer")
-    mirror.status_when(lambda status: not status["refusals"])
-    mirror.check()
+    adopted.status_when(lambda status: not status["refusals"])
+    adopted.check()
     assert app.execute("SELECT sum(n) FROM visit").fetchone() == (21,)
 
 
 def test_what_others_wrote_is_found_and_repaired(
-    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, adopted: MirrorProcess
 ) -> None:
-    writer.run(*IN_SQLITE, *ROWS)
-    adopt(cli, database)
-    mirror.start()
-    mirror.check()
     app.execute("ALTER TABLE product DISABLE TRIGGER counts")
     app.execute("UPDATE category SET name = CASE id WHEN 1 THEN 'small' ELSE 'big' END WHERE id < 3")
     app.execute("DELETE FROM product WHERE name = 'a'; UPDATE product SET made = made + interval '1 microsecond'")
     app.execute("INSERT INTO visit (at, page) VALUES ('2026-05-05', 'theirs')")
-    report = mirror.parity()
+    report = adopted.parity()
     assert report.verdict == "different"
     wrong = {each.table: (each.missing, each.extra, each.different) for each in report.tables}
     assert wrong == {"category": (0, 0, 2), "product": (1, 0, 1), "visit": (0, 1, 0)}
     repaired = cli.run(
-        "parity", database, "--repair", "--replace-rows", "--state-dir", mirror.state_dir, "--schema", "public"
+        "parity", database, "--repair", "--replace-rows", "--state-dir", adopted.state_dir, "--schema", "public"
     )
     assert repaired.code == 0, repaired.out + repaired.err
-    mirror.check()
+    adopted.check()
     assert app.execute("SELECT count(*) FROM mirror.repairs").fetchone() == (5,)
 
 
@@ -361,3 +357,17 @@ def test_long_names_and_a_column_that_is_called_so(
     assert cli.run("remove", database, "--drop-tables", "--yes", "--state-dir", mirror.state_dir).code == 0
     columns = "SELECT attrelid::regclass::text FROM pg_attribute WHERE attname = '_rowid' AND NOT attisdropped"
     assert app.execute(columns.encode()).fetchall() == [("own",)]
+
+
+def test_orphans_are_not_called_valid(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """A foreign key that did not act on what the mirror wrote is looked at when the tables are given back."""
+    writer.run(*IN_SQLITE, *ROWS, "UPDATE product SET category_id = 1")
+    adopt(cli, database)
+    mirror.start()
+    mirror.check()
+    mirror.stop()
+    done = cli.run("remove", database, "--drop-tables", "--yes", "--state-dir", mirror.state_dir)
+    assert done.code == 0 and "NOT VALID: public.category: category_parent_id_fkey" in done.out, done
+    assert [each.endswith("NOT VALID") for each in constraints(app)] == [True, False]

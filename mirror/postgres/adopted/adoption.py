@@ -52,7 +52,7 @@ class Adoption:
 
     def look(self) -> None:
         """Look at the application's tables as they are now: its migrations may have changed them."""
-        self._found = read_tables(self._conn, self._decisions.schema)
+        self._found = read_tables(self._conn, self._decisions.schema, count=False)
 
     @property
     def rules(self) -> Rules:
