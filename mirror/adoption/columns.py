@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
+
+from msgspec.structs import replace
 
 from mirror.adoption.quick import fits_of
 from mirror.core.adopted import MANY_FORMS, Form, Unit

@@ -64,8 +64,6 @@ one, a zero date, or the JSON null of an array.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Literal
 
@@ -88,8 +86,7 @@ MANY_FORMS: frozenset[Kind] = frozenset(
 PREFIX = "adopted "
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How values of SQLite become values of one column: see the module."""
 
     kind: Kind
@@ -129,16 +126,7 @@ class Form:
     @property
     def codec(self) -> str:
         """The form as the codec of a column (:class:`mirror.core.tables.ColumnType`)."""
-        return PREFIX + json.dumps(_plain(self), ensure_ascii=False, separators=(",", ":"))
-
-
-def _plain(form: Form) -> dict[str, object]:
-    plain: dict[str, object] = {}
-    for field in fields(form):
-        value = getattr(form, field.name)
-        if field.name == "kind" or value != field.default:
-            plain[field.name] = _plain(value) if isinstance(value, Form) else value
-    return plain
+        return PREFIX + msgspec.json.encode(self).decode()
 
 
 def is_adopted(codec: str) -> bool:

@@ -19,9 +19,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast, get_args
+from typing import cast
 
-from mirror.core.adopted import Form, Kind, form_of_codec, is_adopted
+from mirror.core.adopted import Form, form_of_codec, is_adopted
 from mirror.parity import adopted_json, adopted_numbers, adopted_times, adopted_values
 from mirror.parity.adopted_moments import is_zero_date
 from mirror.parity.adopted_terms import Decode, Lossy, Misfit, Unfit
@@ -124,8 +124,6 @@ def _decoder(codec: str) -> Decode:
 
 
 def _of_form(form: Form) -> Decode:
-    if form.kind not in get_args(Kind):
-        raise ValueError(f"unknown kind {form.kind}")
     if form.kind == "array":
         if form.element is None:
             raise ValueError("an array without the form of its elements")

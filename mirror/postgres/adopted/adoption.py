@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Self
 
+from msgspec import structs
+
 from mirror.core.adopted import form_of_codec
 from mirror.core.errors import ConfigError
 from mirror.core.rows import RowChange
@@ -130,6 +132,6 @@ def _with_uniques(mapping: TableMapping, found: FoundTable) -> TableMapping:
     def marked(column: ColumnMapping) -> ColumnMapping:
         if column.name not in names or column.name in key:
             return column
-        return replace(column, codec=replace(form_of_codec(column.codec), unique=True).codec)
+        return replace(column, codec=structs.replace(form_of_codec(column.codec), unique=True).codec)
 
     return replace(mapping, columns=tuple(map(marked, mapping.columns)))

@@ -11,8 +11,10 @@ where the source has the same columns unique: else two of its rows would become 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec.structs import replace
 
 from mirror.core.adopted import MANY_FORMS, Form, Kind
 from mirror.core.rules import folded
