@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from mirror.postgres.large import LARGE_BYTES
 from tests.support.commands import CommandLine
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
@@ -371,3 +372,19 @@ def test_orphans_are_not_called_valid(
     done = cli.run("remove", database, "--drop-tables", "--yes", "--state-dir", mirror.state_dir)
     assert done.code == 0 and "NOT VALID: public.category: category_parent_id_fkey" in done.out, done
     assert [each.endswith("NOT VALID") for each in constraints(app)] == [True, False]
+
+
+def test_a_large_row_that_changes_in_a_unique_key(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """Among many others: it is sent by itself, and stays."""
+    writer.run("CREATE TABLE doc(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, body TEXT)")
+    app.execute("CREATE TABLE doc(id bigint PRIMARY KEY, name text NOT NULL UNIQUE, body text)")
+    many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)"
+    writer.run(f"INSERT INTO doc {many} SELECT i, 'n' || i, 'x' FROM n")
+    adopt(cli, database)
+    mirror.start()
+    mirror.check()
+    writer.run(f"UPDATE doc SET name = 'm' || id, body = CASE id WHEN 7 THEN hex(zeroblob({LARGE_BYTES})) ELSE 'y' END")
+    mirror.check()
+    assert app.execute("SELECT count(*), max(octet_length(body)) FROM doc").fetchone() == (3000, 2 * LARGE_BYTES)
