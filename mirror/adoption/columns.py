@@ -7,19 +7,21 @@ and which of several forms the values of a key have. Until then such values are 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import product
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from mirror.adoption.quick import fits_of
-from mirror.core.adopted import Form, Unit
+from mirror.core.adopted import MANY_FORMS, Form, Unit
 from mirror.core.tables import Column
 from mirror.core.values import Value
-from mirror.postgres.adopted.codecs import common_form, converter, encoder, form_of
+from mirror.postgres.adopted.codecs import converter, encoder, form_of
 from mirror.postgres.adopted.giving_back import SEVERAL
-from mirror.postgres.adopted.mapping import MANY_FORMS, TIMES
+from mirror.postgres.adopted.mapping import TIMES
+from mirror.postgres.adopted.writing import chosen_form
 from mirror.postgres.codecs import Reject
 
 #: Keys that are told of each finding.
@@ -127,11 +129,13 @@ class ColumnScan:
                     del self._written[unit]
             return
         try:
-            loss = self._convert(value).loss
+            text, loss = self._convert(value)
         except Reject as reject:
             self._add("reject", reject.reason, at, key_at)
         else:
-            if loss:
+            if text is None and self._not_null:
+                self._add("null", f"NULL in a column that is NOT NULL: {loss}", at, key_at)
+            elif loss:
                 self._add("loss", loss, at, key_at)
 
     def _see_forms(self, values: Sequence[Any], there: Sequence[Any], key_at: KeyAt) -> None:
@@ -174,10 +178,8 @@ class ColumnScan:
 
     def decide_form(self) -> str:
         """Of a key's column, the form that most of its values have; the others are found not to fit. Empty: any."""
-        chosen, taken = _most(self.forms)
-        if not chosen:
-            return ""
-        for form, count in self.forms.items():
+        chosen, taken = chosen_form(self.forms)
+        for form, count in self.forms.items() if chosen else ():
             if form not in taken:
                 reason = f"in a key, {form or 'another form'} where most values are {chosen}: two could become one row"
                 self.findings["reject", reason] = Finding(
@@ -187,22 +189,11 @@ class ColumnScan:
 
     def decide_written(self) -> str:
         """The form that most of its values have; empty: it is not known."""
-        chosen, taken = _most(self.samples)
+        chosen, taken = chosen_form(self.samples)
         others = self.samples[""]
         if self.form.kind in ("jsonb", "json"):  # ``{}`` and ``5`` are compact, too
             return "" if others else chosen
         return chosen if others < sum(self.samples[each] for each in taken) else ""
-
-
-def _most(forms: Mapping[str, int]) -> tuple[str, set[str]]:
-    """Of forms, by how many values have each: the one that takes most values, and those that it takes."""
-    known = [form for form in forms if form]
-    offered = {common_form(pair): {*pair} for pair in product(known, known)}
-    offered.pop("", None)
-    if not offered:
-        return "", set()
-    chosen = max(offered, key=lambda form: sum(forms[each] for each in offered[form]))
-    return chosen, offered[chosen]
 
 
 def form_of_declaration(form: Form, column: Column) -> str:

@@ -60,7 +60,9 @@ PRESETS: tuple[Preset, ...] = (
         kept=("alembic_version",),
         compared=Bookkeeping("alembic_version", ("version_num",)),
         interval="datetime",
-        hint="times without an offset are taken as UTC: SQLAlchemy leaves the offset out when it writes to SQLite",
+        hint="times without an offset are taken as UTC: SQLAlchemy leaves the offset out when it writes to SQLite; of a"
+        " Numeric SQLite has a double, and its shortest decimal is taken, without the digits past the 17th that"
+        " SQLAlchemy shows",
     ),
     Preset(
         "prisma",

@@ -42,6 +42,11 @@ _EXACT_REAL = 10**15
 
 def fits_of(form: Form) -> Fits:
     """How to tell whether values surely fit a form."""
+    fits = _fits_of(form)
+    return (lambda values: "" not in values and fits(values)) if form.empty_is_null else fits
+
+
+def _fits_of(form: Form) -> Fits:
     if form.only:
         # Each form of a key is tried by its own pattern; others are left to the codec.
         pattern = {"hex": _HEX, "dashed": _DASHED}.get(form.only) if form.kind == "uuid" else None

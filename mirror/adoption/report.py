@@ -87,6 +87,7 @@ class Report:
             "source": self.source,
             "schema": self.decisions.schema,
             "presets": list(self.presets),
+            "hints": list(self.hints),
             "can_be_adopted": self.can_be_adopted,
             "adopted": adopted,
             "tables": [table.as_json() for table in self.tables],

@@ -7,12 +7,13 @@ Each table is read once; a second time only those columns of which the form was 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from mirror.adoption.columns import PLAIN, ColumnScan, Finding, KeyAt, form_of_declaration, image_of
 from mirror.adoption.source import Part, Source, shown_key

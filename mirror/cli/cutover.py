@@ -144,8 +144,5 @@ def _render(verdict: Readiness, name: str, console: Console) -> None:
             print_line(console, f"Next: {step}")
     else:
         again = verdict.command("cutover plan", verdict.acknowledging())
-        print_line(console, f"Next: {again}  # again, once the {counted(wrong, 'check')} above {_are(wrong)} seen to")
-
-
-def _are(number: int) -> str:
-    return "is" if number == 1 else "are"
+        above = "the check above is" if wrong == 1 else f"the {wrong:,} checks above are"
+        print_line(console, f"Next: {again}  # again, once {above} seen to")

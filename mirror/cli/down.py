@@ -74,7 +74,8 @@ def down(settings: Settings, debug: bool, as_json: bool) -> None:
     wanted = [each for each in found if not named or not set(named).isdisjoint(each.sources)]
     if not wanted:
         place = str(settings.state_dir) if not named else ", ".join(map(str, named))
-        raise NotRunningError("end the mirror", place, "no mirror runs", next_step=f"mirror status{settings.options}")
+        step = f"`mirror status{settings.options}` shows the sources"
+        raise NotRunningError("end the mirror", place, "no mirror runs", next_step=step)
     for each in wanted:
         _require_all(each, named, settings)
     had_server = _server_runs(settings)

@@ -19,12 +19,18 @@ def of_table(table: str, columns: Collection[str]) -> list[str]:
 
 
 def planned(
-    report: ParityReport, dsn: str, schema: str, tables: Collection[str], wider: Collection[str]
+    report: ParityReport,
+    dsn: str,
+    schema: str,
+    tables: Collection[str],
+    wider: Collection[str],
+    *,
+    replaces: bool,
 ) -> tuple[Planned, ...]:
     """For each of these tables of a comparison, what a repair would write.
 
-    ``wider``: columns that have a wider type than most of their values need, each written ``table.column``. Raises
-    ``SinkError``.
+    ``wider``: columns that have a wider type than most of their values need, each written ``table.column``.
+    ``replaces``: what others have written may be replaced. Raises ``SinkError``.
     """
     with connect(dsn, name="mirror", raw=True) as conn, translated("look at a repair", report.source):
         query = "SELECT source_id, agent_id FROM mirror.sources WHERE path = $1 AND schema_name = $2"
@@ -41,6 +47,7 @@ def planned(
                 delete=found.extra,
                 whole=_whole(conn, found, targets.get(found.table)),
                 others=found.table in others,
+                replaces=replaces,
                 narrow=tuple(of_table(found.table, wider)),
             )
             for found in report.tables

@@ -17,13 +17,13 @@ import json5
 
 from mirror.cli.options import agent_and_profile, common, help_end, json_option, require_sources
 from mirror.core.config.json_edit import rewrite, with_values
-from mirror.core.config.settings import Settings, require_file
+from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, require_file
 from mirror.core.control import ControlClient
 from mirror.core.errors import ConfigError, ControlError, NotRunningError, StateError
 from mirror.core.folders import known_sources, resolve, source_folder
 from mirror.core.source_settings import remember_paused
 from mirror.core.status import Phase, StatusReport
-from mirror.core.words import counted, names_apart
+from mirror.core.words import names_apart
 
 Outcome = dict[str, Any]
 
@@ -65,10 +65,11 @@ def add(settings: Settings, debug: bool, as_json: bool, agent: str | None, profi
                 next_step=f"mirror up {shlex.quote(str(source))}{settings.options}",
                 retryable=True,
             )
-        text, refused = _begun(settings, source) if with_it else ("is mirrored by the next `mirror up`", False)
+        text, but, refused = _begun(settings, source) if with_it else ("is mirrored by the next `mirror up`", "", False)
         none |= refused
         lasts = "" if listed else ", until that mirror ends: list it in mirror.json, or name it to the next `mirror up`"
-        done.append(done_with(source, "added", text + lasts, running=with_it, listed=listed))
+        text = f"{text}{lasts}{but and f'. {but}'}"
+        done.append(done_with(source, "added", text, running=with_it, listed=listed))
     print_done(done, as_json, known_sources(settings.state_dir))
     sys.exit(1 if none else 0)
 
@@ -142,8 +143,10 @@ def ask_mirror(settings: Settings, source: Path, question: Callable[[ControlClie
     return True
 
 
-def _begun(settings: Settings, source: Path) -> tuple[str, bool]:
-    """What has become of a source that was added, as far as it is known soon; and whether no table can be mirrored."""
+def _begun(settings: Settings, source: Path) -> tuple[str, str, bool]:
+    """What has become of a source that was added, as far as it is known soon; what is wrong with it, as a sentence of
+    its own, or empty; and whether no table can be mirrored.
+    """
     report: StatusReport | None = None
 
     def look(client: ControlClient) -> None:
@@ -154,14 +157,15 @@ def _begun(settings: Settings, source: Path) -> tuple[str, bool]:
 
     with suppress(ControlError):  # it may be too busy to answer: `mirror status` knows later
         ask_mirror(settings, source, look)
+    into = "" if report is None or report.schema == DEFAULT_SCHEMA else f" into the schema {report.schema}"
     if report is None or not report.refusals:
-        return "is mirrored from now on", False
+        return f"is mirrored{into} from now on", "", False
     why = f"`mirror status {shlex.quote(str(source))}{settings.options}` says why"
     if len(report.refusals) >= report.tables:
         tables = "its table" if report.tables == 1 else f"all of its {report.tables:,} tables"
-        return f"is followed from now on, but Postgres refuses {tables}: {why}", True
-    tables = counted(len(report.refusals), "table")
-    return f"is mirrored from now on, but for {tables} that Postgres refuses: {why}", False
+        return f"is followed{into} from now on", f"But Postgres refuses {tables}: {why}", True
+    tables = f"{len(report.refusals):,} of its {report.tables:,} tables"
+    return f"is mirrored{into} from now on", f"But Postgres refuses {tables}: {why}", False
 
 
 def _ask_any(settings: Settings, question: Callable[[ControlClient], object]) -> bool:

@@ -3,7 +3,7 @@
 =========  ===========================================================================================================
 form       for
 =========  ===========================================================================================================
-text       a terminal (the local time; in colour, unless NO_COLOR is set), or a file (date and time in UTC)
+text       a terminal (in colour, unless NO_COLOR is set), or a file: date and time in UTC
 journal    text, where stderr is systemd's journal, which has the time itself: each line with its priority, as ``<4>``
 json       machines: one object a line, with these members
 =========  ===========================================================================================================
@@ -285,7 +285,7 @@ def _form_for(stream: TextIO) -> Callable[[Any], str]:
 def _text(*, terminal: bool, colour: bool) -> Callable[[Any], str]:
     def text(record: Record) -> str:
         level = record["level"].name
-        at = record["time"].strftime("%H:%M:%S.%f")[:-3] if terminal else _time(record)
+        at = _time(record)
         head = f"{level:<7}"
         message = [_message(record)]
         if terminal:

@@ -12,7 +12,7 @@ import click
 
 from mirror.cli.groups import ASKED, Commands, known_commands
 from mirror.core.dsn import hide_password
-from mirror.core.errors import ConfigError, MirrorError, NotRunningError
+from mirror.core.errors import ConfigError, MirrorError, NotReadyError, NotRunningError
 from mirror.core.state_errors import file_error
 from mirror.core.versions import STATE_FORMAT, package_version
 
@@ -158,7 +158,7 @@ def main() -> None:
         else:
             complain(str(shown), shown)
         _print_json(shown)
-        sys.exit(3 if isinstance(shown, NotRunningError) else 2)
+        sys.exit(3 if isinstance(shown, NotRunningError) else 1 if isinstance(shown, NotReadyError) else 2)
 
 
 def _run() -> None:

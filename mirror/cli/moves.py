@@ -49,7 +49,7 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
         "mirror cutover advance memory.db --acknowledge backups",
         "mirror cutover advance memory.db --acknowledge backups --wait",
         "mirror cutover advance memory.db --acknowledge backups --reverse-window 7d",
-        codes={0: "moved"},
+        codes={0: "moved", 1: "NOT READY: a guard rail does not hold, and nothing was changed"},
     ),
 )
 @common

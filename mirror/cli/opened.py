@@ -14,7 +14,7 @@ from mirror.cli.options import schema_of
 from mirror.cli.running import gate_of
 from mirror.cli.status import measured_status_of
 from mirror.core.config.settings import Settings
-from mirror.core.errors import MirrorError, SinkError
+from mirror.core.errors import MirrorError, NotReadyError, SinkError
 from mirror.core.faults import no_fault
 from mirror.core.folders import source_folder
 from mirror.core.words import counted
@@ -54,7 +54,7 @@ def opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[st
             detail = "; ".join(f"{rail.name}: {rail.detail}" for rail in wrong)
             verdict.acknowledged = acknowledged
             step = f"{verdict.step('cutover plan', verdict.acknowledging())} says what to do"
-            raise MirrorError("move a source", str(source), f"NOT READY: {detail}", next_step=step)
+            raise NotReadyError("move a source", str(source), f"NOT READY: {detail}", next_step=step)
         return f"{counted(len(verdict.rails), 'check')} passed"
 
     def verify() -> str:

@@ -20,13 +20,15 @@ from mirror.core.beginnings import beginning
 from mirror.core.commands import complete
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
 from mirror.core.errors import ConfigError, MirrorError, NotRunningError, OthersWroteError, StateError
-from mirror.core.folders import known_sources, source_folder, source_of
+from mirror.core.folders import Ending, ending, holder, known_sources, source_folder, source_of
 from mirror.core.peer import start_step
-from mirror.core.published import POSITION_FILE
+from mirror.core.place import is_missing
+from mirror.core.published import POSITION_FILE, mirrored_sources
 from mirror.core.source_settings import proposed_schema, remembered_schema
 from mirror.core.state_errors import file_error
 from mirror.core.status import Phase
 from mirror.postgres.profiles import CHOICES
+from mirror.sidecar.next_steps import if_moved
 
 if TYPE_CHECKING:
     from mirror.postgres.embedded import EmbeddedPostgres
@@ -97,6 +99,9 @@ def advise_starting(error: NotRunningError, settings: Settings) -> None:
         if (source := next(named, source_of(error.folder))) is not None:
             error.place = str(source)
         error.next_step = start_step(source, settings.options)
+        if source is not None and (error.folder / POSITION_FILE).exists() and is_missing(source):
+            error.detail = f"{error.detail}, and its file is not there"
+            error.next_step = if_moved(source, settings.options)
 
 
 def help_end(*examples: str, codes: Mapping[int, str] | None = None) -> str:
@@ -213,10 +218,17 @@ def named_schema(settings: Settings, source: Path) -> str | None:
 
 
 def own_schema_command(settings: Settings, source: Path, schema: str) -> str:
-    """The command that gives a source a schema of its own, in place of this one."""
-    named = "" if settings.schema is None else f" --schema {shlex.quote(settings.schema)}"
-    others = settings.options.replace(named, "", 1) if named else settings.options
-    return f"mirror up {shlex.quote(str(source))}{others} --schema {proposed_schema(source, schema)}"
+    """The command that gives a source a schema of its own, in place of this one; of a source that a mirror has, a line
+    of two, as no other mirror can begin with it.
+    """
+    named = f"{shlex.quote(str(source))}{settings.without_schema}"
+    own = f"--schema {proposed_schema(source, schema)}"
+    folder = source_folder(settings.state_dir, source)
+    if ending(folder)[0] is not Ending.NOT:
+        return f"mirror up {named} {own}"
+    holders = [holder(source_folder(settings.state_dir, each)) for each in known_sources(settings.state_dir)]
+    begin = "add" if holders.count(holder(folder)) > 1 else "up"  # it ends with its only source
+    return f"mirror remove {named} && mirror {begin} {named} {own}"
 
 
 def agent_and_profile(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -252,11 +264,12 @@ def require_sources(settings: Settings, example: str = "FILE.db") -> None:
 
 
 @contextmanager
-def postgres_of(settings: Settings) -> Iterator[str]:
+def postgres_of(settings: Settings, making: Callable[[Path], None] | None = None) -> Iterator[str]:
     """The DSN to use; an embedded server is started, and stopped afterwards unless others use it.
 
-    Raises ``ConfigError`` where none is known, though what was mirrored with this state directory is in another server,
-    and where the one that is remembered wants a password that is not given now.
+    ``making``: as for :func:`~mirror.postgres.embedded.start_embedded`. Raises ``ConfigError`` where none is known,
+    though what was mirrored with this state directory is in another server, and where the one that is remembered
+    wants a password that is not given now.
     """
     if settings.dsn is not None:
         if settings.remembered is not None and settings.remembered.needs_password:
@@ -268,7 +281,7 @@ def postgres_of(settings: Settings) -> Iterator[str]:
     _require_embedded(settings)
     from mirror.postgres.embedded import start_embedded  # takes longer to load than some commands to run
 
-    server = start_embedded(settings.state_dir)
+    server = start_embedded(settings.state_dir, making)
     if server.is_new and server.runs_as:
         words = "the embedded Postgres runs as the user {} of the system, because Postgres does not run as root"
         logger.info(words, server.runs_as)
@@ -288,18 +301,17 @@ def _require_embedded(settings: Settings) -> None:
     if os.path.exists(settings.state_dir / "postgres"):
         return
     try:
-        known = known_sources(settings.state_dir)
+        mirrored = mirrored_sources(settings.state_dir)
     except MirrorError:  # what is wrong with it is said where the server is started
         return
-    for source in known:
-        if (source_folder(settings.state_dir, source) / POSITION_FILE).exists():
-            raise ConfigError(
-                "choose Postgres",
-                str(settings.state_dir),
-                f"what is mirrored with this state directory ({source.name}) is in a server that is not named now",
-                next_step="name it as it was: --postgres, or ARGENT_PG_URL; to begin anew with an embedded server,"
-                " choose another --state-dir",
-            )
+    if mirrored:
+        raise ConfigError(
+            "choose Postgres",
+            str(settings.state_dir),
+            f"what is mirrored with this state directory ({mirrored[0].name}) is in a server that is not named now",
+            next_step="name it as it was: --postgres, or ARGENT_PG_URL; to begin anew with an embedded server,"
+            " choose another --state-dir",
+        )
 
 
 def _keep_running(server: EmbeddedPostgres, done: threading.Event) -> None:

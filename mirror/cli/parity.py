@@ -221,7 +221,10 @@ def _compare(
                     progress=bar.show,
                     derived=derived(connection, source, schema),
                 )
-            report = replace(report, repaired=repaired, options=settings.options, own_schema=own_schema)
+            others = not report.reason and gate.status().others_wrote > 0
+            report = replace(
+                report, repaired=repaired, options=settings.options, own_schema=own_schema, others_wrote=others
+            )
             if not report.reason:  # otherwise Postgres may be unreachable
                 record(connection, source, schema, report, folder, whole=not tables and sample is None)
             return report
@@ -234,7 +237,7 @@ def _compare(
         wider = (*status.widened, *status.escaped)
         wrong += [t.table for t in report.tables if t.status.startswith("equal") and of_table(t.table, wider)]
         if dry_run:
-            return replace(report, planned=planned(report, dsn, schema, wrong, wider))
+            return replace(report, planned=planned(report, dsn, schema, wrong, wider, replaces=replace_rows))
         if not wrong:
             return report
         for table, done in gate.repair(wrong, REPAIR_SECONDS, replace=replace_rows).items():

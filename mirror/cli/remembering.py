@@ -17,10 +17,10 @@ from mirror.core.config.settings import Settings
 from mirror.core.config.which_postgres import REMEMBERED
 from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError, NewerStateError, StateError
-from mirror.core.folders import known_sources, source_folder
-from mirror.core.published import POSITION_FILE
+from mirror.core.published import mirrored_sources
 from mirror.core.remembered_server import SERVER_FILE, RememberedServer, remember_server, remembered_server
 from mirror.core.state_errors import state_error
+from mirror.postgres.cluster import Cluster
 
 #: What tells one database from another.
 _PLACE = ("service", "host", "hostaddr", "port", "dbname")
@@ -51,6 +51,16 @@ def to_remember(dsn: str, environment: Mapping[str, str]) -> RememberedServer:
         kept = {name: value for name, value in taken.items() if name in public - _OWN} | kept
     secret = {name for name in (given | taken) if name not in public and "password" in name}
     return RememberedServer(make_conninfo("", **kept), bool(secret))
+
+
+def is_own(dsn: str, state_dir: Path) -> bool:
+    """Whether a connection string leads to the embedded server of a state directory, which is found there anyway.
+
+    Its socket is there only while it runs, so that this is not to be remembered.
+    """
+    data = (state_dir / "postgres").resolve()
+    running = Cluster(data).postmaster() if data.exists() else None
+    return running is not None and conninfo_to_dict(dsn).get("host") == running.socket_directory
 
 
 def require_password(server: RememberedServer, state_dir: str) -> None:
@@ -93,6 +103,8 @@ class Remembering:
     def _keep(self) -> None:
         settings = self._settings
         assert settings.dsn is not None
+        if is_own(settings.dsn, settings.state_dir):
+            return
         now = to_remember(settings.dsn, os.environ)
         try:
             before = remembered_server(settings.state_dir)
@@ -121,12 +133,7 @@ class Remembering:
         """Of what was mirrored with the state directory, and does not come along."""
         settings, left = self._settings, list[Path]()
         with suppress(MirrorError):  # the directory is in use: what is wrong with it is said elsewhere
-            left = [
-                source
-                for source in known_sources(settings.state_dir)
-                if source not in settings.sources
-                and (source_folder(settings.state_dir, source) / POSITION_FILE).exists()
-            ]
+            left = [each for each in mirrored_sources(settings.state_dir) if each not in settings.sources]
         if left:
             names = ", ".join(source.name for source in left[:_MOST_NAMED])
             more = f" and {len(left) - _MOST_NAMED} more" if left[_MOST_NAMED:] else ""

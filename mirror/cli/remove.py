@@ -45,6 +45,8 @@ class _Source:
     listed: bool
     planned: Removal | None = None
     others: list[str] = field(default_factory=list)
+    invalid: list[str] = field(default_factory=list)
+    """Foreign keys of an application's own tables that are NOT VALID, once it is removed."""
     """Other schemas into which it is, or was, mirrored."""
 
     @property
@@ -115,7 +117,8 @@ def remove(settings: Settings, debug: bool, as_json: bool, drop_tables: bool, dr
         rest = None if dry_run or not schemas else left(conn, schemas)
     print_done(outcome, as_json)
     if not as_json and rest is not None:
-        _say_rest(rest, settings)
+        adopted = any(each.planned is not None and each.planned.adopted for each in found)
+        _say_rest(rest, settings, adopted=adopted)
 
 
 def _look(settings: Settings, source: Path, drop_tables: bool) -> _Source:
@@ -199,7 +202,7 @@ def _drop(conn: Conn, settings: Settings, source: _Source) -> None:
             source.planned = plan(conn, str(source.path), source.planned.schema)
             _require_alone(source, "it is mirrored no more, and its tables stay")
         if source.planned is not None:
-            take_out(conn, source.planned)
+            source.invalid = take_out(conn, source.planned)
         if lock is not None:
             shutil.rmtree(source.folder)
     except OSError as error:
@@ -226,7 +229,10 @@ def _show(found: Sequence[_Source], settings: Settings, *, dry_run: bool) -> Non
         recorded = "" if planned is None else f", its records in schema mirror ({counted(planned.rejects, 'reject')})"
         folder = f", {each.folder} ({amount(each.bytes)})" if each.folder.exists() else ""
         print_line(console, f"{name}: {where}{recorded}{folder}")
-        if planned is not None and planned.others_wrote:
+        if planned is not None and planned.adopted:
+            count = counted(len(planned.adopted), "table")
+            print_line(console, NOTE, f" {count} of its application stay, with foreign keys and triggers as they were")
+        if planned is not None and planned.tables and planned.others_wrote:
             rows = counted(planned.others_wrote, "row")
             print_line(console, NOTE, f" {rows} that others wrote in these tables, and no file has, would go with them")
         for other in each.others:
@@ -249,11 +255,16 @@ def _dropped(source: _Source, *, dry_run: bool) -> Outcome:
     said += f" from {place} and from {source.folder.parent}; the file stays as it is"
     outcome = "would be removed" if dry_run else "removed"
     done = done_with(source.path, outcome, said, running=source.running, listed=source.listed)
-    return {**done, "tables": tables, "folder": str(source.folder)}
+    if source.invalid:
+        done["text"] = f"{said}. Rows refer to none, so that foreign keys are NOT VALID: {', '.join(source.invalid)}"
+    return {**done, "tables": tables, "folder": str(source.folder), "not_valid": source.invalid}
 
 
-def _say_rest(rest: Left, settings: Settings) -> None:
-    """What of the mirror is left where the last source has gone, and the commands that remove it."""
+def _say_rest(rest: Left, settings: Settings, *, adopted: bool) -> None:
+    """What of the mirror is left where the last source has gone, and the commands that remove it.
+
+    ``adopted``: tables of applications are in that Postgres.
+    """
     console = Console()
     psql = f"mirror psql{settings.options} -- -c"
     steps = [f"{psql} {shlex.quote(f'DROP SCHEMA {quoted(name)}')}" for name in rest.schemas]
@@ -261,7 +272,9 @@ def _say_rest(rest: Left, settings: Settings) -> None:
         print_line(console, "nothing is in its schema any more; this removes it:")
     if rest.sources == 0:
         print_line(console, "it was the last source; this removes what is left of the mirror:")
-        if settings.dsn is None:
+        if settings.dsn is None and adopted:
+            steps.append(f"{psql} 'DROP SCHEMA mirror CASCADE'  # its Postgres stays: it has your application's tables")
+        elif settings.dsn is None:
             steps = [f"rm -rf {shlex.quote(str(settings.state_dir))}  # with the embedded Postgres, and all in it"]
         else:
             steps.append(f"{psql} 'DROP SCHEMA mirror CASCADE'")

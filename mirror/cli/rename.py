@@ -69,7 +69,8 @@ def rename(settings: _Given, debug: bool, anyway: bool, as_json: bool) -> None:
     """
     known, names = settings
     if len(names) != 2:
-        step = f"mirror rename OLD.db NEW.db{known.options}"
+        given = shlex.quote(str(resolve(names[0]))) if len(names) == 1 else "OLD.db"
+        step = f"`mirror rename {given} NEW.db{known.options}`"
         raise ConfigError(_OPERATION, detail="it needs the old name and the new one", next_step=step)
     new = resolve(names[1])
     old = _old_name(known, names[0], new)
@@ -208,8 +209,8 @@ def _require_gone(settings: Settings, old: Path, new: Path) -> None:
         _OPERATION,
         str(old),
         "it is still there, and is another file than the new one",
-        next_step=f"move it away, if it is no longer in use; or mirror both: mirror up {shlex.quote(str(new))}"
-        f"{settings.options}",
+        next_step=f"move it away, if it is no longer in use; or mirror both: `mirror up {shlex.quote(str(new))}"
+        f"{settings.options}`",
     )
 
 
@@ -237,8 +238,8 @@ def _forget_attempt(settings: Settings, conn: Conn, old: Path, new: Path) -> Non
                 str(new),
                 f"it is mirrored already, with {named([table.name for table in each.tables])}",
                 next_step=f"keep one: `mirror remove {shlex.quote(str(new))}{settings.options} --drop-tables --dry-run`"
-                f" says what goes with the new name; without --dry-run it goes, and then this again. Or likewise the old"
-                f" one: `mirror remove {shlex.quote(str(old))}{settings.options} --drop-tables --dry-run`",
+                " says what goes with the new name; without --dry-run it goes, and then this again. Or likewise the"
+                f" old one: `mirror remove {shlex.quote(str(old))}{settings.options} --drop-tables --dry-run`",
             )
     for each in filter(None, left):
         remove(conn, each)

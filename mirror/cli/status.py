@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from mirror.cli.gone import moved_from, rename_command
 from mirror.cli.looking import Looking, Seen
 from mirror.cli.options import common_even_if_broken, help_end, json_option, own_schema_command, schema_of
 from mirror.cli.output import print_line
@@ -28,7 +29,7 @@ from mirror.core.status import Phase, StatusDocument, StatusReport, encode
 from mirror.core.words import names_apart
 from mirror.parity.proof import described
 from mirror.sidecar.kept_report import kept_report
-from mirror.sidecar.next_steps import comparison, next_steps
+from mirror.sidecar.next_steps import comparison, is_gone, next_steps
 
 #: Seconds for which a mirror that has only begun to follow is waited for, and between two questions.
 MEASURE_SECONDS, MEASURE_PAUSE = 30.0, 0.1
@@ -36,6 +37,9 @@ MEASURE_SECONDS, MEASURE_PAUSE = 30.0, 0.1
 EVERY_SECONDS = 1.0
 #: Phases in which nothing is in Postgres yet that could be compared, or it is being replaced.
 _NOT_THERE_YET = frozenset((Phase.STARTING, Phase.SNAPSHOT))
+
+#: What stands before a check that is not passed, where its name would be untrue or a riddle ("following: stopped").
+_LABELS = {"following": "", "complete": "not all is equal: "}
 
 #: In which a source that was never compared can be, and nothing else is to be done first.
 _AT_REST = frozenset((Phase.FOLLOWING, Phase.STOPPED))
@@ -85,7 +89,7 @@ def status(settings: Settings, debug: bool, as_json: bool, watch: bool, check: b
     if as_json:
         click.echo(msgspec.json.format(_document(seen), indent=2).decode())
     elif not check:
-        show(console_of(), seen.reports, seen.around, settings.problem, known_sources(settings.state_dir))
+        _show(console_of(), seen, settings)
     if check:
         sys.exit(_judged(seen, settings, quiet=as_json))
 
@@ -106,7 +110,7 @@ def _watch(looking: Looking, settings: Settings, *, as_json: bool) -> None:
     elif not console.is_terminal:
         for seen in _looks(looking):
             print_line(console, time.strftime("%Y-%m-%d %H:%M:%S%z"))
-            show(console, seen.reports, seen.around, settings.problem, known_sources(settings.state_dir))
+            _show(console, seen, settings)
             sys.stdout.flush()
     else:
         shown = Text()
@@ -117,6 +121,10 @@ def _watch(looking: Looking, settings: Settings, *, as_json: bool) -> None:
                     live.update(_cut(shown, console.height), refresh=True)
         finally:
             print_line(console, shown)
+
+
+def _show(console: Console, seen: Seen, settings: Settings) -> None:
+    show(console, seen.reports, seen.around, settings.problem, known_sources(settings.state_dir), settings.options)
 
 
 def _looks(looking: Looking) -> Iterator[Seen]:
@@ -131,7 +139,7 @@ def _as_text(seen: Seen, settings: Settings, console: Console) -> Text:
     made = console_of(console.width)
     with made.capture() as captured:
         print_line(made, time.strftime("mirror status  %H:%M:%S  (Ctrl-C ends)"))
-        show(made, seen.reports, seen.around, settings.problem, known_sources(settings.state_dir))
+        _show(made, seen, settings)
     return Text.from_ansi(captured.get())
 
 
@@ -171,9 +179,7 @@ def _judged(seen: Seen, settings: Settings, *, quiet: bool) -> int:
             joint = "; next: " if " -- " in each.detail else " -- "  # an error has a step of its own
             step = f"{joint}{each.next_step}" if each.next_step not in each.detail else ""
             style = "red" if each.state == "failed" else "yellow"
-            # What a source does needs no name before it: "following: stopped" would be a riddle.
-            name = "" if each.name == "following" else f"{each.name}: "
-            print_line(console, f"{place}{name}{each.detail}{step}", style=style)
+            print_line(console, f"{place}{_LABELS.get(each.name, f'{each.name}: ')}{each.detail}{step}", style=style)
     if any(report.phase is Phase.STOPPED and not _has_moved(report) for report in seen.reports):
         return 3
     return 0 if found.state == "ok" else 1
@@ -206,7 +212,14 @@ def status_of(source: Path, settings: Settings) -> StatusReport:
         report = replace(report, phase=Phase.FAILED, last_error=str(unknown), error=unknown.to_dict())
         steps = [unknown.next_step] if unknown.next_step else []
     elif silent is None:
-        steps = next_steps(report, options, own_schema_command(settings, source, report.schema))
+        old = moved_from(settings, source) if report.phase is Phase.STOPPED else None
+        if old is not None:
+            report = replace(report, last_error=f"it has the rows of {old}, which is not there any more")
+        steps = (
+            [rename_command(settings, old, source)]
+            if old is not None
+            else next_steps(report, options, own_schema_command(settings, source, report.schema))
+        )
     else:
         steps = [silent.next_step] if silent.next_step else []
     return with_proof(replace(report, configuration=settings.problem), folder, settings, steps)
@@ -233,13 +246,14 @@ def with_proof(report: StatusReport, folder: Path, settings: Settings, steps: Se
     """
     proof, steps = described(folder), [*steps]
     parity = comparison(report, settings.options)
-    if report.reverse is not None or report.applied is None or report.phase in _NOT_THERE_YET:
+    if report.reverse is not None or report.applied is None or report.phase in _NOT_THERE_YET or is_gone(report):
         pass  # a comparison is refused, as Postgres is the original; or there is nothing yet that could be compared
     elif proof.proof == "different" and proof.repairable:
+        others = " --replace-rows" if report.others_wrote else ""
         # A repair does not help against what Postgres refuses: the step for that is among the others.
         steps += [
             f"{parity}  # shows what differs",
-            f"{parity} --repair --dry-run  # then: what would make Postgres equal",
+            f"{parity} --repair{others} --dry-run  # then: what would make Postgres equal",
         ]
     elif proof.proof == "not checked":
         steps.append(f"{parity}  # the last comparison could not check all")

@@ -21,6 +21,7 @@ from mirror.cli import status_words as words
 from mirror.cli.around import around_lines, reads_text
 from mirror.cli.output import print_line, print_prose, print_table, printable, text
 from mirror.core.happened import happened
+from mirror.core.peer import start_all_step, start_step
 from mirror.core.status import AroundReport, StatusReport, kept_text, named, rejected
 from mirror.core.words import counted, names_apart
 from mirror.postgres.profiles import ADOPTED
@@ -72,18 +73,27 @@ def show(
     around: AroundReport,
     problem: str | None,
     known: Iterable[Path] = (),
+    options: str = "",
 ) -> None:
-    """Print it. ``problem``: what is wrong with the configuration. ``known``: sources from which names are to tell."""
+    """Print it. ``problem``: what is wrong with the configuration. ``known``: sources from which names are to tell.
+    ``options``: what a command needs besides the source's name, with a space in front.
+    """
     if problem is not None:
         print_line(console, f"configuration: {problem}", style="red")
         print_line(console, "configuration: programs that follow it go on with what it said before")
     names = names_apart([*(report.source for report in reports), *map(str, known)])
     _show_table(console, reports, names)
+    starts = {report.source: start_step(Path(report.source), options) for report in reports}
+    stopped = [report.source for report in reports if starts[report.source] in report.next_steps]
     for report in reports:
         for line, style in _notes(report):
+            if len(stopped) > 1 and line == f"{_STEP}{starts[report.source]}":
+                continue  # one mirror can have them all
             # A step may be a command, which is to be copied whole.
             put = print_line if line.startswith(_STEP) else print_prose
             put(console, f"{names[report.source]}: {line}", style=style)
+    if len(stopped) > 1:
+        print_line(console, f"{_STEP}{start_all_step(stopped, options)}", style="yellow")
     for line, well in around_lines(around):
         print_line(console, line, style="" if well else "red")
 

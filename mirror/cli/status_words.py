@@ -125,6 +125,8 @@ def _ended(report: StatusReport) -> str | None:
         return None
     else:
         how = "its mirror has ended without a word, or runs where this command cannot see it"
+    if report.file_missing:
+        return f"{how}; its file is not there"
     if report.unread_bytes is None:
         return how
     since = f"up to {amount(report.unread_bytes)} not read yet" if report.unread_bytes else "nothing written since"
@@ -145,7 +147,7 @@ def parity(report: StatusReport) -> str:
         return "never compared"
     equal = last.proof == "verified" and last.rows is not None
     found = f"equal, {counted(last.rows or 0, 'row')}" if equal else last.headline or last.proof
-    return f"checked {ago(last.age_seconds)}: {found}"
+    return f"checked {'by itself ' if last.by_itself else ''}{ago(last.age_seconds)}: {found}"
 
 
 def moved(report: StatusReport) -> list[str]:

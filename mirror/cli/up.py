@@ -20,6 +20,7 @@ from loguru import logger
 from rich.console import Console
 
 from mirror.cli.changes import changes_of
+from mirror.cli.gone import require_unmoved
 from mirror.cli.live_view import LiveView
 from mirror.cli.logs import announce, start_log
 from mirror.cli.options import (
@@ -42,6 +43,7 @@ from mirror.core.errors import ConfigError, MirrorError, SourceError
 from mirror.core.notify import Notifier
 from mirror.core.place import was_touched
 from mirror.core.positions import Lsn
+from mirror.core.published import mirrored_sources
 from mirror.core.signals import Signals
 from mirror.core.status import Phase
 from mirror.core.words import counted
@@ -97,7 +99,7 @@ _WATCHED = 0.5
     type=click.Choice(["text", "json"]),
     is_eager=True,
     callback=lambda context, option, value: _log_at_once(value),
-    help="text: lines for people, with date and zone where stderr is no terminal. json: all that it has to say, one "
+    help="text: lines for people, each record with date and zone. json: all that it has to say, one "
     "object a line.  [default: what mirror.json says, or text]",
 )
 @click.option(
@@ -127,14 +129,15 @@ def up(
     Copies each file, then follows every commit until Ctrl-C or SIGTERM. Started again, it goes on where it stopped.
     A file that is not there yet, or is empty, is waited for, but not with --once.
     Without --postgres and its variables it starts a Postgres of its own. Without SOURCE it mirrors the sources that
-    mirror.json lists.
+    mirror.json lists; without these, those that it has mirrored with this state directory.
     """
     if quiet and log_level in ("debug", "info"):
         raise click.UsageError(f"-q leaves out what --log-level {log_level} asks for: give one of them.")
     least = log_level or ("warning" if quiet else settings.log.level)
     start_log(LogSettings(log_format or settings.log.format, least))
     if not settings.sources:
-        raise ConfigError("start the mirror", detail="no source is named", next_step="mirror up FILE.db")
+        origins = {**settings.origins, "sources": "default"}
+        settings = dataclasses.replace(settings, sources=_mirrored_before(settings), origins=origins)
     if http is not None:
         settings = dataclasses.replace(settings, http=http)
     _require_one(settings.sources, once=once)
@@ -150,12 +153,10 @@ def up(
     notifier = Notifier()
     # Without a manager it is what a terminal sends when it is closed, and ends the command.
     reload = signal.SIGHUP if notifier.is_heard else None
-    if settings.dsn is None and not os.path.exists(settings.state_dir / "postgres"):
-        announce(f"Making a Postgres in {settings.state_dir / 'postgres'}, which takes some seconds")
     with (
         Signals(signal.SIGTERM, signal.SIGINT, reload=reload) as signals,
         Beginning(settings.state_dir, settings.sources) as beginning,
-        postgres_of(settings) as dsn,
+        postgres_of(settings, _say_that_it_is_made) as dsn,
         changes_of(settings, dsn) as changes,
     ):
         tell_postgres(settings, dsn)
@@ -169,6 +170,7 @@ def up(
                 agents=agents,
                 links=settings.links,
                 schema_of=partial(named_schema, settings),
+                require_unmoved=partial(require_unmoved, settings),
                 options=settings.options,
                 embedded=settings.dsn is None,
                 profiles=profiles,
@@ -183,7 +185,7 @@ def up(
         beginning.end()
         if early is not None:
             early.end()
-        verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
+        verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir, settings.options)
         service = Service(notifier, mirror)
         line = PeriodicLine(mirror, partial(report_of, settings), options=settings.options)
         refusals = Refusals(settings)
@@ -210,6 +212,19 @@ def up(
     if not ended:
         # A statement in Postgres did not end in time. The next start recovers, as after a kill.
         os._exit(0)
+
+
+def _mirrored_before(settings: Settings) -> tuple[Path, ...]:
+    """The sources that were mirrored with the state directory. Raises ``ConfigError`` if none was."""
+    mirrored = tuple(mirrored_sources(settings.state_dir))
+    if not mirrored:
+        step = f"mirror up FILE.db{settings.options}"
+        raise ConfigError("start the mirror", detail="no source is named", next_step=step)
+    return mirrored
+
+
+def _say_that_it_is_made(data: Path) -> None:
+    announce(f"Making a Postgres in {data}, which takes some seconds")
 
 
 def _warn_of_host_folders(sources: Sequence[Path]) -> None:

@@ -19,11 +19,16 @@ from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, NotRunningError, SealedError
 from mirror.core.folders import source_folder
+from mirror.core.peer import start_all_step
+from mirror.core.place import is_missing
 from mirror.core.status import Phase, StatusReport, encode
-from mirror.core.words import duration
+from mirror.core.words import counted, duration
 from mirror.sidecar.kept_report import is_starting
 from mirror.sidecar.next_steps import next_steps
 from mirror.sidecar.refused import causes
+
+#: Sources that an error names.
+_MOST_NAMED = 5
 
 
 class _Outcome(NamedTuple):
@@ -95,14 +100,40 @@ def wait(settings: Settings, debug: bool, as_json: bool, timeout: float) -> None
     """
     deadline = time.monotonic() + timeout
     found = []
-    for source in settings.known():
-        found.append(outcome := _wait_for(source, settings, deadline, timeout))
+    known = settings.known()
+    for source in known:
+        try:
+            found.append(outcome := _wait_for(source, settings, deadline, timeout))
+        except NotRunningError as error:
+            _name_all(error, [each for each in known if each == source or not _runs(each, settings)], settings)
+            raise
         for problem in () if as_json else outcome.problems:
             click.secho(f"mirror: {printable(f'{source}: {problem}')}", fg="red", err=True)
     if as_json:
         document = {"version": 1, "sources": [each.document() for each in found]}
         click.echo(msgspec.json.format(encode(document), indent=2).decode())
     sys.exit(1 if any(each.problems for each in found) else 0)
+
+
+def _runs(source: Path, settings: Settings) -> bool:
+    try:
+        ControlClient(source_folder(settings.state_dir, source)).close()
+    except NotRunningError:
+        return False
+    except ControlError:  # it is there, and does not answer
+        return True
+    return True
+
+
+def _name_all(error: NotRunningError, stopped: Sequence[Path], settings: Settings) -> None:
+    """Have the error name all sources that no mirror has, where there are several, with one step."""
+    there = [source for source in stopped if not is_missing(source)]
+    if len(stopped) > 1 and there:
+        error.folder = None  # else the step is that of one
+        error.place = ", ".join(source.name for source in stopped[:_MOST_NAMED])
+        error.place += f" and {len(stopped) - _MOST_NAMED} more" if stopped[_MOST_NAMED:] else ""
+        error.detail = f"no mirror of these {counted(len(stopped), 'source')} is running"
+        error.next_step = start_all_step(there, settings.options)
 
 
 def _wait_for(source: Path, settings: Settings, deadline: float, timeout: float) -> _Outcome:

@@ -33,19 +33,29 @@ def completed(text: str, source: str, options: str) -> str:
 
     def complete(found: re.Match[str]) -> str:
         words = _WORDS.match(found[1])
-        if words is None or words[0].split()[0] in _OTHERS or (options and f"{options} " in f"{found[1]} "):
+        if words is None or words[0].split()[0] in _OTHERS:
+            return found[0]
+        lacking = _lacking(found[1], options)
+        if options and not lacking:
             return found[0]
         rest = found[1][words.end() :]
         if stand_ins := _STAND_INS.match(rest):
-            return f"`mirror {words[0]}{stand_ins[0]}{options}{rest[stand_ins.end() :]}`"
+            return f"`mirror {words[0]}{stand_ins[0]}{lacking}{rest[stand_ins.end() :]}`"
         if not rest or rest.startswith(" -"):
-            return f"`{command(words[0], source, options, rest)}`"
+            return f"`{command(words[0], source, lacking, rest)}`"
         named = f" {shlex.quote(source)}"
         if source and (rest == named or rest.startswith(f"{named} -")):
-            return f"`{command(words[0], source, options, rest.removeprefix(named))}`"
+            return f"`{command(words[0], source, lacking, rest.removeprefix(named))}`"
         return found[0]
 
     return _NAMED.sub(complete, text)
+
+
+def _lacking(command: str, options: str) -> str:
+    """Those of the options, each with its value, that a command does not name itself."""
+    words = shlex.split(options)
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return "".join(f" {name} {shlex.quote(value)}" for name, value in pairs if f" {name} " not in command)
 
 
 def complete(error: MirrorError, source: str, options: str) -> None:

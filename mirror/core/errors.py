@@ -38,6 +38,7 @@ MirrorError            ``mirror``                anything else, also a bug
 │   ├── UnsupportedError ``storage.unsupported`` a method that the store in use does not have
 │   ├── MovedBackError ``storage.moved_back``    programs were moved back to the file
 │   └── TokenError     ``storage.token``         a session's token that says nothing about what Postgres has
+├── NotReadyError      ``cutover.not_ready``     a guard rail of a move does not hold: the answer is no
 └── ConfigError        ``config``                mirror.json, argent.json, the environment or the flags
 
 An error says which operation failed, at which place, what to do next, and whether a retry can
@@ -324,6 +325,12 @@ class ControlError(MirrorError):
     """The running mirror could not be reached, did not answer, or is busy with something else."""
 
     code = "control"
+
+
+class NotReadyError(MirrorError):
+    """A guard rail does not hold: a move is not begun."""
+
+    code = "cutover.not_ready"
 
 
 class NotRunningError(ControlError):

@@ -43,6 +43,14 @@ def is_locked(descriptor: int, kind: int, start: int, length: int) -> bool:
     return bool(answer[at] != fcntl.F_UNLCK)
 
 
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder, and those that it is in, if they are missing. Raises ``OSError``."""
+    try:
+        folder.mkdir(mode, parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # what it was to be in is there: of a file system of the kernel's, as /proc is
+        raise FileNotFoundError(error.errno, "it cannot be made there", error.filename) from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut. Raises ``OSError``."""
     descriptor = os.open(folder, os.O_RDONLY)

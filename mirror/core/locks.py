@@ -92,6 +92,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mirror.core.errors import StateError
+from mirror.core.files import make_folder
 from mirror.core.folders import LOCK, holder, write_name
 from mirror.core.process_name import this_process
 from mirror.core.state_errors import state_error
@@ -153,7 +154,7 @@ class SourceLock:
 
     def _make_folder(self) -> None:
         """Make the folder and its spool folder, if they are missing. Raises ``OSError``."""
-        (self._folder / "spool").mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self._folder / "spool", 0o700)
         self._folder.chmod(0o700)  # it contains a copy of the source, which may be private
 
     def _write_name(self) -> None:

@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from mirror.core.errors import ControlError, NotRunningError, StateError
@@ -133,6 +134,11 @@ def not_running(operation: str, folder: Path, detail: str) -> NotRunningError:
 def start_step(source: Path | None, options: str) -> str:
     """How to start the mirror of a source; ``options``: what the command needs besides, with a space in front."""
     return f"start it with `mirror up {'FILE.db' if source is None else shlex.quote(str(source))}{options}`"
+
+
+def start_all_step(sources: Iterable[Path | str], options: str) -> str:
+    """As :func:`start_step`, for one mirror of several sources."""
+    return f"start them with `mirror up {' '.join(shlex.quote(str(source)) for source in sources)}{options}`"
 
 
 def silent(operation: str, folder: Path, seconds: float) -> ControlError:

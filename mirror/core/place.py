@@ -55,6 +55,17 @@ def where(database: Path) -> Path:
     return other_name(database) if is_away(database) else database
 
 
+def is_missing(database: Path) -> bool:
+    """Whether the file of a source is known not to be there, under either name. Opens nothing."""
+    try:
+        os.stat(where(database))
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def require_own_name(database: Path, operation: str) -> None:
     """Raise ``SourceError`` while the file has its other name: for what is of no use then, and opens the own name."""
     if is_away(database):

@@ -49,6 +49,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from mirror.core.files import write_atomically
+from mirror.core.folders import known_sources, source_folder
 from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.versions import STATE_FORMAT, newer_state
 
@@ -71,6 +72,12 @@ _BEATS_A_LOOK = 5
 LOOK_SECONDS = 0.01
 #: Reads of a file that a writer changes until it counts as damaged. One takes a microsecond, as a write does.
 _TRIES = 200
+
+
+def mirrored_sources(state_dir: Path) -> list[Path]:
+    """The sources of which something was applied with a state directory. Raises ``StateError`` as
+    :func:`~mirror.core.folders.known_sources`."""
+    return [each for each in known_sources(state_dir) if (source_folder(state_dir, each) / POSITION_FILE).exists()]
 
 
 class Published(NamedTuple):

@@ -122,6 +122,7 @@ class ProofReport(msgspec.Struct, frozen=True, kw_only=True):
     headline: str | None = None
     repairable: Annotated[bool, Meta(description="whether mirror parity --repair can help where it differs")] = True
     rows: Annotated[int | None, Meta(description="rows of the source that were compared; null: never compared")] = None
+    by_itself: Annotated[bool, Meta(description="whether the mirror made it by itself, in the background")] = False
 
 
 class ReverseReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -385,6 +386,9 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     happened: Annotated[
         list[HappenedReport], Meta(description="the last lines about changed tables and columns, the newest last")
     ] = []
+    file_missing: Annotated[bool, Meta(description="while it is stopped: whether its file is not there any more")] = (
+        False
+    )
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):

@@ -234,17 +234,12 @@ def put_back(found: Readiness, connection: psycopg.Connection[Any], source_id: i
         step = f"{found.step('cutover plan', found.acknowledging())} says what to do"
         raise MirrorError("put foreign keys back", found.source, f"rows refer to none: {detail}", next_step=step)
     loosened = 0
-    for each in references:
+    for each in broken:
         if not each.validated:
             continue
-        if each in broken and not each.aside:
-            loosened += 1
-            for text in each.loosened():
-                connection.execute(text)
-        elif each in broken:
-            loosened += 1
-        elif each.aside:
-            connection.execute(each.proved())
+        loosened += 1
+        for text in each.loosened() if not each.aside else ():  # what was aside is so already
+            connection.execute(text)
     said = f"{counted(len(references), 'foreign key')} and all triggers act"
     return f"{said}, {loosened:,} of them for new rows only" if loosened else said
 

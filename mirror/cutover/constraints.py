@@ -105,7 +105,8 @@ def _add(found: Readiness, code: Code, name: str, rail: Rail, *, made: bool) -> 
         figure = [f"Postgres has all {rail.total:,}"]
     else:
         figure = []
-    missing = f"{len(rail.missing):,} of {rail.total:,} are not in Postgres: "
+    number, of = len(rail.missing), f"of {rail.total:,}"
+    missing = f"{counted(number, f'{of} is', f'{of} are')} not in Postgres: "
     found.statements += rail.statements
     if not passed and rail.makeable and not made:
         step = "the move to phase 3 makes them at the switch: "
@@ -127,24 +128,27 @@ def _add(found: Readiness, code: Code, name: str, rail: Rail, *, made: bool) -> 
 def _describe(found: Readiness, own: Sequence[Held], declared: Declarations, place: Place, headroom: int) -> None:
     """Say what the tables are good for, and name what only makes reads slow or is no table."""
     if others := _other_indexes(own, place):
-        figure = f"{len(others):,} that are not unique are not in Postgres, so reads may be slow: "
+        number = counted(len(others), "that is not unique is", "that are not unique are")
+        figure = f"{number} not in Postgres, so reads may be slow: "
         found.add_note(Code.OTHER_OBJECTS, "other indexes", (figure, others, ", "))
     if declared.views:
-        figure = f"{len(declared.views):,} are not in Postgres: "
+        figure = f"{counted(len(declared.views), 'is', 'are')} not in Postgres: "
         found.add_note(Code.OTHER_OBJECTS, "views", (figure, declared.views, ", "))
     triggers = sum(held.declared.triggers for held in own)
     if triggers:
-        figure = f"{triggers:,} are not in Postgres: what they do, the program that writes has to do"
+        number = counted(triggers, "is not in Postgres: what it does", "are not in Postgres: what they do")
+        figure = f"{number}, the program that writes has to do"
         found.add_note(Code.OTHER_OBJECTS, "triggers", figure)
     if conflicts := [held.name for held in own if held.declared.conflicts]:
         figure = "rows that SQLite then ignores, or replaces others by, Postgres refuses: "
         found.add_note(Code.OTHER_OBJECTS, "ON CONFLICT", (figure, conflicts, ", "))
     figure = (
-        f"{len(own):,} are a replica to read: rows and keys. Defaults, CHECK and triggers do not come along: a program "
-        "that is to write needs them made in Postgres"
+        f"{counted(len(own), 'is', 'are')} a replica to read: rows and keys. Defaults, CHECK and triggers do not come"
+        " along: a program that is to write needs them made in Postgres"
     )
     keyless = _keyless(place, own, headroom)
-    number = f"{len(keyless.missing):,} without a key have the column {ROWID} in its place, which each new row needs: "
+    number = counted(len(keyless.missing), "without a key has", "without a key have")
+    number = f"{number} the column {ROWID} in its place, which each new row needs: "
     found.add_note(
         Code.TABLES,
         "tables",

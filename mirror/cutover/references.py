@@ -20,7 +20,7 @@ from psycopg import RawCursor
 from psycopg.sql import SQL, Composed, Identifier
 
 from mirror.cutover.breaches import Breaches, rows_without
-from mirror.postgres.adopted.guards import FOREIGN_KEY
+from mirror.postgres.adopted.guards import FOREIGN_KEY, NOT_VALID
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Target
 
@@ -28,7 +28,6 @@ _NAME = r'"(?:[^"]|"")+"|[^\s"(),.]+'
 _NAMES = rf"(?:{_NAME})(?:, (?:{_NAME}))*"
 _DEFINITION = re.compile(rf"FOREIGN KEY \(({_NAMES})\) REFERENCES ({_NAME})\.({_NAME})\(({_NAMES})\).*", re.DOTALL)
 _EACH = re.compile(_NAME)
-_NOT_VALID = " NOT VALID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Reference:
     @property
     def validated(self) -> bool:
         """Whether the application has all rows obey it, and not only new ones."""
-        return not self.definition.endswith(_NOT_VALID)
+        return not self.definition.endswith(NOT_VALID)
 
     @property
     def at(self) -> Identifier:
@@ -65,11 +64,7 @@ class Reference:
         """What makes it one that holds for new rows only."""
         made = SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(self.at, Identifier(self.name), SQL(self.definition))
         drop = SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(self.at, Identifier(self.name))
-        return drop, made + SQL(_NOT_VALID)
-
-    def proved(self) -> Composed:
-        """What has Postgres look at all rows."""
-        return SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(self.at, Identifier(self.name))
+        return drop, made + SQL(NOT_VALID)
 
 
 def _listed(names: str) -> tuple[str, ...]:

@@ -308,7 +308,7 @@ def set_all(
     if not used:
         said = "no column in Postgres has one"
     elif count < len(used):
-        said = f"{said}, the others were above already"
+        said = f"{said}, the {'other was' if len(used) - count == 1 else 'others were'} above already"
     unset = _unset(found)
     return f"{said}; not set: {', '.join(unset)}" if unset else said
 

@@ -5,14 +5,12 @@ and what is selected in Postgres (:mod:`mirror.parity.adopted_selected`) becomes
 that two spellings of one moment are equal. A value that the form does not take becomes
 :class:`~mirror.parity.adopted_terms.Unfit`, which equals nothing: such a row is among the rejects, or it is a
 difference. This is written apart from the apply side's codecs on purpose, as all of parity is: two implementations of
-one vocabulary. What of it is read in one of several ways is said in the modules of the kinds:
+one vocabulary; ``tests/differential/test_adopted_columns.py`` holds them against each other. The kinds are in
 :mod:`~mirror.parity.adopted_times`, :mod:`~mirror.parity.adopted_numbers`, :mod:`~mirror.parity.adopted_json` and
-:mod:`~mirror.parity.adopted_values`; and of all:
+:mod:`~mirror.parity.adopted_values`.
 
-* an empty text that stands for NULL does so in every kind, and loses nothing; ``0000-00-00`` does in ``timestamptz``,
-  ``timestamp`` and ``date``;
-* :attr:`~mirror.core.adopted.Form.only` is followed for ``uuid``. Of other kinds all forms are taken: where two of
-  SQLite's keys become one so, one of the two rows is a reject.
+:attr:`~mirror.core.adopted.Form.only` is followed for ``uuid`` alone. Of other kinds values of all forms are taken: a
+row with another one is not in Postgres, and its key is among the rejects.
 """
 
 from __future__ import annotations
@@ -21,10 +19,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast, get_args
+from typing import cast
 
-from mirror.core.adopted import Form, Kind, form_of_codec, is_adopted
+from mirror.core.adopted import Form, form_of_codec, is_adopted
 from mirror.parity import adopted_json, adopted_numbers, adopted_times, adopted_values
+from mirror.parity.adopted_moments import is_zero_date
 from mirror.parity.adopted_terms import Decode, Lossy, Misfit, Unfit
 from mirror.parity.plan import MappedColumn, Plan
 from mirror.parity.values import Cell, Cells
@@ -131,8 +130,6 @@ def _decoder(codec: str) -> Decode:
 
 
 def _of_form(form: Form) -> Decode:
-    if form.kind not in get_args(Kind):
-        raise ValueError(f"unknown kind {form.kind}")
     if form.kind == "array":
         if form.element is None:
             raise ValueError("an array without the form of its elements")
@@ -150,8 +147,10 @@ def _of_form(form: Form) -> Decode:
 
 def _or_null(decode: Decode, *, dated: bool) -> Decode:
     def of_text(value: Cell) -> Cell | Lossy:
-        if value == "" or (dated and isinstance(value, str) and value.startswith("0000-00-00")):
-            return None
+        if value == "":
+            return Lossy(None, "as NULL, where SQLite has an empty text")
+        if dated and isinstance(value, str) and is_zero_date(value):
+            return Lossy(None, "as NULL, where SQLite has a zero date")
         return decode(value)
 
     return of_text

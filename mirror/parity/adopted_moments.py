@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -26,13 +24,16 @@ UNITS = {"s": SECOND, "ms": 1000, "us": 1}
 _CLOCK = r"([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.]([0-9]{1,9}))?)?)"
 _TIME = re.compile(_CLOCK)
 _MOMENT = re.compile(rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})(?:[ T]{_CLOCK}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})?)?")
-_DURATION_CLOCK = re.compile(r"(-)?(?:([0-9]{1,10}) days?, )?([0-9]{1,10}):([0-9]{2}):([0-9]{2})(?:[.]([0-9]{1,9}))?")
+#: Of intervals.
+MOST_DAYS = 999_999_999
+_ZERO_DATE = "0000-00-00"
+_DURATION_CLOCK = re.compile(r"(-)?(?:([0-9]{1,9}) days?, )?([0-9]{1,2}):([0-9]{2}):([0-9]{2})(?:[.]([0-9]{1,9}))?")
 _DURATION_ISO = re.compile(
-    r"(-)?P(?=[0-9T])(?:([0-9]{1,10})D)?"
-    r"(?:T(?=[0-9])(?:([0-9]{1,12})H)?(?:([0-9]{1,14})M)?(?:([0-9]{1,16})(?:[.]([0-9]{1,9}))?S)?)?"
+    r"(-)?P(?=[0-9T])(?:([0-9]{1,16})D)?"
+    r"(?:T(?=[0-9])(?:([0-9]{1,16})H)?(?:([0-9]{1,16})M)?(?:([0-9]{1,16})(?:[.]([0-9]{1,9}))?S)?)?"
 )
-#: Enough for the shortest decimal of any double that is a time.
-_EXACT = Context(prec=400)
+#: More than any number that is a time, and microseconds of an interval.
+_MOST = 10**20
 _SECOND_OF_TWO = "at the second of two moments with that clock"
 _FIRST_OF_TWO = "at a clock that occurs twice"
 
@@ -57,6 +58,17 @@ def written(text: str) -> tuple[int, int | None]:
     if clock is not None:
         nanos += _clock(clock[:8]) + _fraction(fraction)
     return nanos, None if offset is None else _offset(offset)
+
+
+def is_zero_date(text: str) -> bool:
+    """Whether a text is a time but for its date, which is 0000-00-00."""
+    if not text.startswith(_ZERO_DATE):
+        return False
+    try:
+        written("1970-01-01" + text.removeprefix(_ZERO_DATE))
+    except Misfit:
+        return False
+    return True
 
 
 @lru_cache(maxsize=100_000)
@@ -107,10 +119,10 @@ def duration_clock(text: str) -> int:
     if match is None:
         raise Misfit("no interval")
     sign, days, hours, minutes, seconds, fraction = match.groups()
-    m, s = int(minutes), int(seconds)
-    if m > 59 or s > 59:
+    h, m, s = int(hours), int(minutes), int(seconds)
+    if h > 23 or m > 59 or s > 59:
         raise Misfit("no interval")
-    nanos = ((int(hours) * 60 + m) * 60 + s) * 10**9 + _fraction(fraction)
+    nanos = ((h * 60 + m) * 60 + s) * 10**9 + _fraction(fraction)
     if days is None:
         return -nanos if sign else nanos
     return int(days) * DAY * 1000 * (-1 if sign else 1) + nanos
@@ -127,33 +139,34 @@ def duration_iso(text: str) -> int:
     return -nanos if sign else nanos
 
 
-def exact_number(form: Form) -> Callable[[Cell], Decimal]:
-    """Gives the seconds since 1970 that a number stands for, exactly."""
+def exact_number(form: Form) -> Callable[[Cell], tuple[int, int]]:
+    """Gives the microseconds that a number stands for, exactly: what is to be divided, and by what."""
     unit = UNITS.get(form.unit)
 
-    def exact(value: Cell) -> Decimal:
-        if unit is None or not isinstance(value, int | float) or not math.isfinite(value):
+    def exact(value: Cell) -> tuple[int, int]:
+        if unit is None or not isinstance(value, int | float):
             raise Misfit("no time")
-        if abs(value) * unit > 10**18:
-            raise Misfit("not in the years 1 to 9999")
-        return _EXACT.divide(_EXACT.multiply(Decimal(repr(value)), unit), SECOND)
+        if not -_MOST <= value <= _MOST:
+            raise Misfit("out of range")
+        above, below = value.as_integer_ratio()
+        return above * unit, below
 
     return exact
 
 
 def of_number(form: Form) -> Callable[[Cell], tuple[int, str]]:
-    """Gives the microseconds since 1970 that a number stands for, rounded, and the loss."""
+    """Gives the microseconds that a number stands for, rounded, and the loss."""
     exact, digits = exact_number(form), 6 if form.digits is None else form.digits
-    unit = UNITS.get(form.unit, 0)
-    whole = digits == 6 or unit == SECOND
-    least = Decimal(1).scaleb(-digits)
+    unit, step, word = UNITS.get(form.unit, 0), 10 ** (6 - digits), places(digits)
 
     def decode(value: Cell) -> tuple[int, str]:
-        if whole and isinstance(value, int) and unit:
+        if step == 1 and type(value) is int and unit:
             return value * unit, ""
-        seconds = exact(value)
-        found = seconds.quantize(least, ROUND_HALF_EVEN, _EXACT)
-        return int(_EXACT.multiply(found, SECOND)), "" if found == seconds else places(digits)
+        above, below = exact(value)
+        micros, kept = _half_even(above, below * step)
+        micros *= step
+        # A real has lost nothing if it is the double of the result.
+        return micros, "" if kept or (isinstance(value, float) and micros / unit == value) else word
 
     return decode
 
@@ -161,32 +174,39 @@ def of_number(form: Form) -> Callable[[Cell], tuple[int, str]]:
 def rounding(form: Form) -> Callable[[int], tuple[int, str]]:
     """Makes microseconds of nanoseconds, to the digits that the column keeps: half to even."""
     digits = 6 if form.digits is None else form.digits
-    unit, word = 10 ** (9 - digits), places(digits)
+    unit, step, word = 10 ** (9 - digits), 10 ** (6 - digits), places(digits)
 
     def rounded(nanos: int) -> tuple[int, str]:
-        whole, rest = divmod(nanos, unit)
-        if not rest:
+        if not nanos % unit:
             return nanos // 1000, ""
-        if 2 * rest > unit or (2 * rest == unit and whole % 2):
-            whole += 1
-        return whole * unit // 1000, word
+        return _half_even(nanos, unit)[0] * step, word
 
     return rounded
 
 
-def moment_of(clock: int, zone: tzinfo) -> tuple[int, str]:
-    """The moment at which clocks of a zone show this, the first one of two; and the loss."""
+def _half_even(above: int, below: int) -> tuple[int, bool]:
+    """A quotient, half to even, and whether it is exact."""
+    whole, rest = divmod(above, below)
+    if 2 * rest > below or (2 * rest == below and whole % 2):
+        whole += 1
+    return whole, not rest
+
+
+def ahead_of(clock: int, zone: tzinfo) -> tuple[int, str]:
+    """Microseconds by which clocks of a zone are ahead of UTC when they show this, first of two times; and the loss."""
     shown = datetime(1970, 1, 1) + timedelta(microseconds=clock)
     first, second = zone.utcoffset(shown), zone.utcoffset(shown.replace(fold=1))
     assert first is not None
     assert second is not None
     if first < second:
         raise Misfit("a clock that never shows this")
-    return clock - first // timedelta(microseconds=1), "" if first == second else _FIRST_OF_TWO
+    return first // timedelta(microseconds=1), "" if first == second else _FIRST_OF_TWO
 
 
 def clock_of(micros: int, zone: tzinfo | None) -> tuple[int, str]:
     """What clocks of a zone show at a moment; and the loss, where they have shown it before."""
+    if not FIRST <= micros <= LAST:
+        raise Misfit("not in the years 1 to 9999")
     if zone is None:
         return micros, ""
     try:

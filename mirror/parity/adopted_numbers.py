@@ -1,14 +1,7 @@
 """Numbers of SQLite in an application's own tables: the vocabulary of :mod:`mirror.core.adopted`.
 
 Canonical values: of integers integers; of ``float4`` and ``float8`` doubles; of ``numeric`` the text without exponent
-and without zeros at its end.
-
-Readings of the vocabulary that it leaves open:
-
-* a real that is rounded to 15 digits is rounded itself, as ``%.15g`` does, and not its shortest decimal;
-* decimal texts may have ``+`` before them, and a point at their beginning or end;
-* a double becomes a float4 as IEEE 754 says (half to even, of the double); one that becomes 0 or infinite by that is
-  not taken; an integer becomes one by way of the double that it exactly is.
+and without zeros at its end. A double becomes a float4 as IEEE 754 says: half to even.
 """
 
 from __future__ import annotations
@@ -16,15 +9,15 @@ from __future__ import annotations
 import math
 import re
 import struct
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 from mirror.core.adopted import Form
 from mirror.parity.adopted_terms import Decode, Lossy, Misfit, lossy, places
 from mirror.parity.values import Cell
 
 _RANGES = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
-_INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]+[.]?[0-9]*|[.][0-9]+)(?:[eE][+-]?[0-9]+)?")
+_INTEGER = re.compile(r"-?0*([0-9]{1,19})")
+_DECIMAL = re.compile(r"-?([0-9]+)(?:[.]([0-9]+))?(?:[eE]([+-]?[0-9]{1,9}))?")
 #: What numeric holds: digits before the point and after it.
 MOST_DIGITS, MOST_PLACES = 131_072, 16_383
 _EXACT = Context(prec=MOST_DIGITS + MOST_PLACES)
@@ -51,7 +44,8 @@ def _integer(form: Form) -> Decode:
         if isinstance(value, float):
             value = int(value) if value.is_integer() else None
         elif isinstance(value, str):
-            value = int(value) if _INTEGER.fullmatch(value) else None
+            match = _INTEGER.fullmatch(value)
+            value = (-int(match[1]) if value[0] == "-" else int(match[1])) if match else None
         if not isinstance(value, int):
             raise Misfit("no integer")
         if not -limit <= value < limit:
@@ -70,7 +64,10 @@ def _float8(value: Cell) -> Cell:
 
 
 def _double(value: int) -> float:
-    real = float(value)
+    try:
+        real = float(value)
+    except OverflowError as error:
+        raise Misfit("not exact as a double") from error
     if int(real) != value:
         raise Misfit("not exact as a double")
     return real
@@ -83,8 +80,6 @@ def _float4(value: Cell) -> Cell | Lossy:
         found = float(_FLOAT4.unpack(_FLOAT4.pack(real))[0])
     except OverflowError as error:
         raise Misfit("out of the range of a float4") from error
-    if found == 0 != real:
-        raise Misfit("out of the range of a float4")
     return lossy(found, "" if found == real else "rounded to a float4")
 
 
@@ -118,22 +113,21 @@ def _decimal(value: Cell, digits: int) -> Decimal:
         return Decimal(value)
     if isinstance(value, float) and math.isfinite(value):
         return Decimal(repr(value) if digits >= 17 else format(value, f".{digits}g"))
-    if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
+    if not isinstance(value, str):
         raise Misfit("no decimal number")
     return in_numeric(value)
 
 
 def in_numeric(text: str) -> Decimal:
     """The number that a decimal text is; raises :class:`Misfit` where numeric does not hold it."""
-    try:
-        number = Decimal(text)
-    except InvalidOperation as error:  # an exponent past all limits
-        raise Misfit("a number out of range") from error
-    exponent = number.as_tuple().exponent
-    assert isinstance(exponent, int)
-    if (number and number.adjusted() >= MOST_DIGITS) or exponent < -MOST_PLACES:
+    match = _DECIMAL.fullmatch(text)
+    if match is None:
+        raise Misfit("no decimal number")
+    whole, fraction, exponent = match.groups(default="")
+    moved = int(exponent or 0)
+    if len(whole) + moved > MOST_DIGITS or len(fraction) - moved > MOST_PLACES:
         raise Misfit("a number out of range")
-    return number
+    return Decimal(text)
 
 
 def decimal_text(number: Decimal) -> str:

@@ -17,7 +17,6 @@ its bounds are selected, and a JSON array of its elements' texts, of bytes in he
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -33,8 +32,6 @@ from mirror.parity.shown import value_of
 from mirror.parity.values import INT64_MAX, INT64_MIN, Cell, Foreign
 
 _EPOCH_2000 = 10_957
-#: A number in the canonical text of a document.
-_DOCUMENT_NUMBER = re.compile(r'"\\u0000([^"]*)"')
 _INT32_MAX, _INT32_MIN = 2**31 - 1, -(2**31)
 _EIGHT, _FOUR, _DOUBLE = Struct(">q"), Struct(">i"), Struct(">d")
 _INTERVAL = Struct(">qii")
@@ -185,8 +182,6 @@ _READ: dict[str, Callable[[str], Any]] = {
 def shown(codec: str, cell: Cell) -> Any:
     """A canonical value as JSON (:mod:`mirror.parity.shown`): times as texts, documents as they are."""
     kind = form_of_codec(codec).kind
-    if isinstance(cell, str) and kind == "jsonb":
-        return value_of(_DOCUMENT_NUMBER.sub(r"\1", cell))
     if not isinstance(cell, int):
         return value_of(cell)
     match kind:

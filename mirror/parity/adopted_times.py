@@ -3,16 +3,6 @@
 Canonical values are integers: of ``timestamptz`` microseconds since 1970-01-01 in UTC; of ``timestamp`` those that its
 clock shows since then; of ``date`` days since then; of ``time`` microseconds since midnight; of ``interval``
 microseconds.
-
-Readings of the vocabulary that it leaves open:
-
-* a time in a unit is the number that a real's shortest decimal is: 1767225600.1 loses nothing;
-* years 1 to 9999 are those of the text and those of the result;
-* a ``timestamp`` loses any offset that is written, also ``Z``; a moment that is the second one of its clock is a loss;
-* what a fraction is rounded up to must be in range as well: 23:59:59.9999999 is no ``time``;
-* an interval as ``datetime`` has no offset; its integers may also be of seconds and milliseconds, by their unit;
-* in ``clock`` the sign is that of the days where there are days (``-1 day, 23:59:59`` is one second less than
-  nothing), as Python writes them; in ``iso`` it is that of the whole.
 """
 
 from __future__ import annotations
@@ -22,13 +12,12 @@ from mirror.parity.adopted_moments import (
     DAY,
     FIRST,
     LAST,
-    SECOND,
-    UNITS,
+    MOST_DAYS,
+    ahead_of,
     clock_of,
     duration_clock,
     duration_iso,
     exact_number,
-    moment_of,
     of_number,
     rounding,
     time_of_day,
@@ -36,7 +25,7 @@ from mirror.parity.adopted_moments import (
     zone_of,
 )
 from mirror.parity.adopted_terms import Decode, Lossy, Misfit, lossy
-from mirror.parity.values import INT64_MAX, INT64_MIN, Cell
+from mirror.parity.values import Cell
 
 _NO_OFFSET = "without their offset"
 
@@ -64,14 +53,13 @@ def _timestamptz(form: Form) -> Decode:
             micros, lost = number(value)
             return _in_years(micros, lost)
         nanos, offset = written(value)
-        lost = ""
-        if offset is not None:
-            nanos -= offset * 1000
-        elif zone is not None:
-            before, lost = moment_of(nanos // 1000, zone)
-            nanos = before * 1000 + nanos % 1000
         micros, cut = rounded(nanos)
-        return _in_years(micros, lost, cut)
+        if offset is not None:
+            return _in_years(micros - offset, cut)
+        if zone is None:
+            return _in_years(micros, cut)
+        ahead, twice = ahead_of(nanos // 1000, zone)
+        return _in_years(micros - ahead, twice, cut)
 
     return decode
 
@@ -85,13 +73,11 @@ def _timestamp(form: Form) -> Decode:
             clock, twice = clock_of(micros, zone)
             return _in_years(clock, lost, twice)
         nanos, offset = written(value)
-        lost = twice = ""
-        if offset is not None:
-            lost = _NO_OFFSET
-            clock, twice = clock_of(nanos // 1000 - offset, zone)
-            nanos = clock * 1000 + nanos % 1000
         micros, cut = rounded(nanos)
-        return _in_years(micros, lost, twice, cut)
+        if offset is None:
+            return _in_years(micros, cut)
+        clock, twice = clock_of(micros - offset, zone)
+        return _in_years(clock, "" if clock == micros else _NO_OFFSET, twice, cut)
 
     return decode
 
@@ -99,22 +85,25 @@ def _timestamp(form: Form) -> Decode:
 def _date(form: Form) -> Decode:
     zone, exact = zone_of(form.zone), exact_number(form)
 
-    def decode(value: Cell) -> Cell:
+    def decode(value: Cell) -> Cell | Lossy:
+        lost = twice = ""
         if isinstance(value, str):
             nanos, offset = written(value)
             micros, rest = divmod(nanos, 1000)
             if offset is not None:
-                micros, _ = clock_of(micros - offset, zone)
+                clock, twice = clock_of(micros - offset, zone)
+                lost = "" if clock == micros else _NO_OFFSET
+                micros = clock
         else:
-            seconds = exact(value)
-            rest = int(seconds != int(seconds))
-            micros, _ = clock_of(int(seconds) * SECOND, zone)
+            above, below = exact(value)
+            whole, rest = divmod(above, below)
+            micros, twice = clock_of(whole, zone)
         days, clock = divmod(micros, DAY)
         if clock or rest:
             raise Misfit("not at midnight")
         if not FIRST <= micros <= LAST:
             raise Misfit("not in the years 1 to 9999")
-        return days
+        return lossy(days, lost, twice)
 
     return decode
 
@@ -134,14 +123,12 @@ def _time(form: Form) -> Decode:
 
 
 def _interval(form: Form) -> Decode:
-    rounded = rounding(form)
+    rounded, number = rounding(form), of_number(form)
 
     def decode(value: Cell) -> Cell | Lossy:
-        if isinstance(value, int) and form.unit in UNITS:
-            nanos = value * UNITS[form.unit] * 1000
-        elif not isinstance(value, str):
-            raise Misfit("no interval")
-        elif form.unit == "datetime":
+        if not isinstance(value, str):
+            return _in_range(*number(value))
+        if form.unit == "datetime":
             nanos, offset = written(value)
             if offset is not None:
                 raise Misfit("an interval has no offset")
@@ -151,12 +138,15 @@ def _interval(form: Form) -> Decode:
             nanos = duration_iso(value)
         else:
             raise Misfit("no interval")
-        micros, lost = rounded(nanos)
-        if not INT64_MIN <= micros <= INT64_MAX:
-            raise Misfit("an interval out of range")
-        return lossy(micros, lost)
+        return _in_range(*rounded(nanos))
 
     return decode
+
+
+def _in_range(micros: int, lost: str) -> Cell | Lossy:
+    if not -MOST_DAYS <= micros // DAY <= MOST_DAYS:
+        raise Misfit("an interval out of range")
+    return lossy(micros, lost)
 
 
 def _in_years(micros: int, first: str, second: str = "", third: str = "") -> Cell | Lossy:

@@ -3,11 +3,6 @@
 Canonical values: of ``boolean`` 0 and 1; of ``uuid`` the text with dashes, in lower case; of ``inet`` and ``cidr`` the
 text, with a mask where it is not that of one address, of ``cidr`` always; of ``bytea`` bytes; of all else texts, of
 ``char`` without the blanks at its end.
-
-Readings of the vocabulary that it leaves open:
-
-* blanks count for the length of ``varchar`` and ``char``;
-* a network mask is a number of bits.
 """
 
 from __future__ import annotations
@@ -27,7 +22,7 @@ _UUIDS = {
     "blob": re.compile("(?!)"),
     "": re.compile(f"(?:urn:uuid:)?(?:{_HEX}|{_DASHED})", re.IGNORECASE | re.ASCII),
 }
-_ADDRESS = re.compile(r"([0-9A-Fa-f:.]+)(?:/([0-9]{1,3}))?")
+_ADDRESS = re.compile(r"([0-9A-Fa-f:.]+)(?:/(0|[1-9][0-9]{0,2}))?")
 _BOOLEANS = {"t": 1, "true": 1, "f": 0, "false": 0}
 
 

@@ -59,6 +59,8 @@ class LastRun:
     """Whether a repair may help, if it differs: not where Postgres refuses all tables that differ."""
     forms: Mapping[str, str] = field(default_factory=dict)
     """The tables that were compared, each in the form that it had then: see :data:`FORMS`."""
+    by_itself: bool = False
+    """Whether the mirror made it by itself, in the background."""
 
     def never_compared(self, forms: Mapping[str, str]) -> list[str]:
         """Of the tables that Postgres has now, in these forms: those that were not compared, or in another form."""
@@ -97,5 +99,10 @@ def described(folder: Path) -> ProofReport:
         return ProofReport()
     age = round(now - last.finished_at, 1)
     return ProofReport(
-        proof=last.proof(now), age_seconds=age, headline=last.headline, repairable=last.repairable, rows=last.rows
+        proof=last.proof(now),
+        age_seconds=age,
+        headline=last.headline,
+        repairable=last.repairable,
+        rows=last.rows,
+        by_itself=last.by_itself,
     )

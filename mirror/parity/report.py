@@ -227,6 +227,8 @@ class Planned:
     """Why the whole table would be sent again; empty: only rows that differ are written."""
     others: bool
     """Others than the mirror have written there: what of it differs is replaced only with ``--replace-rows``."""
+    replaces: bool = False
+    """That was given."""
     narrow: tuple[str, ...] = ()
     """Columns that get their own type back, if all their values fit it by now."""
 
@@ -239,7 +241,8 @@ class Planned:
         if self.narrow:
             text += f", and give {', '.join(self.narrow)} a narrower type if all values fit it"
         if self.others:
-            text += "; others have written there: only with --replace-rows"
+            text += "; others have written there: "
+            text += "their rows are kept in mirror.overwritten" if self.replaces else "only with --replace-rows"
         return f"{self.table}: would {text}"
 
 
@@ -261,6 +264,8 @@ class ParityReport:
     sample: int | None = None
     """About how many rows of each table were compared; None: all."""
     repaired: bool = False
+    others_wrote: bool = False
+    """Others than the mirror have written in its tables: a repair replaces that only with ``--replace-rows``."""
     """Whether this is what was found after a repair."""
     options: str = ""
     """The options that a command needs besides the source's name to address this mirror."""
@@ -346,7 +351,7 @@ class ParityReport:
                 " in Postgres; if there are none, it is a bug of the mirror: report it with this output"
             )
         elif wrong:
-            how = "--repair --dry-run"  # others may have written there: it says so, and a repair refuses
+            how = f"--repair{' --replace-rows' if self.others_wrote else ''} --dry-run"
             if self.planned:
                 how = "--repair --replace-rows" if any(each.others for each in self.planned) else "--repair"
             steps.append(f"mirror parity {named} {how}  # different: {', '.join(wrong)}")
@@ -360,9 +365,18 @@ class ParityReport:
 
     @property
     def headline(self) -> str:
-        """The verdict in one line."""
+        """The verdict in one line, with the time that it took."""
+        rate = f" ({self.rows_per_second:,.0f} rows/s)" if self.rows and not self.moved else ""
+        return self._in_one_line(f"{',' if self.moved else ''} in {self.seconds:.2f} s{rate}")
+
+    @property
+    def outcome(self) -> str:
+        """The verdict in one line, without a time: of a comparison that waits most of it."""
+        return self._in_one_line("")
+
+    def _in_one_line(self, took: str) -> str:
         if self.moved:
-            return f"{self.verdict}: {self.moved}, in {self.seconds:.2f} s"
+            return f"{self.verdict}: {self.moved}{took}"
         text = f"{self.said}; compared " if ":" in self.said else f"{self.said}: "
         text += f"{counted(len(self.tables), 'table')}, {counted(self.rows, 'row')}"
         if self.sample is not None:
@@ -375,11 +389,9 @@ class ParityReport:
             text += f", {counted(self.rejected, 'row')} rejected"
         if self.lost and self.verdict != "equal":
             text += f", {counted(self.lost, 'declared loss', 'declared losses')}"
+        text += took
         if self.left_out:
-            text += f", left out: {', '.join(self.left_out)}"
-        text += f" in {self.seconds:.2f} s"
-        if self.rows:
-            text += f" ({self.rows_per_second:,.0f} rows/s)"
+            text += f"; left out: {', '.join(self.left_out)}"
         return f"{text}; {self.reason}" if self.reason else text
 
     @property

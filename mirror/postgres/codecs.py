@@ -168,6 +168,8 @@ def misfit(value: Value, pg_type: str) -> Unfit:
 
 def kind_of(value: Value) -> str:
     """What a value is, for messages."""
+    if isinstance(value, str) and "\0" in value:
+        return "a text with NUL"
     return {int: "an integer", float: "a real", str: "a text", bytes: "a blob"}.get(type(value), "a text")
 
 

@@ -168,19 +168,17 @@ class Stage:
 
     def delete_changed(self) -> Composed:
         """DELETE the rows of all 'd' keys that do not come back as 'u' or 'b'; of a table with unique keys beside the
-        key, these too, so that rows can exchange values.
+        key those that come back as 'u', too, so that rows can exchange values. What is 'b' is there already.
         """
-        if self.target.unique_columns:
-            return SQL("DELETE FROM {} AS t USING {} AS d WHERE d.op = 'd' AND {}").format(
-                table_sql(self.target), self.table, self._same_key(SQL("t"), SQL("d"))
-            )
+        back = SQL("('b')") if self.target.unique_columns else SQL("('u', 'b')")
         return SQL(
             "DELETE FROM {target} AS t USING {stage} AS d WHERE d.op = 'd' AND {joined}"
-            " AND NOT EXISTS (SELECT 1 FROM {stage} AS u WHERE u.op IN ('u', 'b') AND {again})"
+            " AND NOT EXISTS (SELECT 1 FROM {stage} AS u WHERE u.op IN {back} AND {again})"
         ).format(
             target=table_sql(self.target),
             stage=self.table,
             joined=self._same_key(SQL("t"), SQL("d")),
+            back=back,
             again=self._same_key(SQL("u"), SQL("d"), both_staged=True),
         )
 

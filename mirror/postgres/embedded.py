@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from mirror.core.errors import SinkError
+from mirror.core.files import make_folder
 from mirror.core.state_errors import room_for, state_error
 from mirror.postgres.cluster import Cluster, Postmaster
 
@@ -102,17 +103,18 @@ class EmbeddedPostgres:
         self.stop()
 
 
-def start_embedded(state_dir: Path) -> EmbeddedPostgres:
+def start_embedded(state_dir: Path, making: Callable[[Path], None] | None = None) -> EmbeddedPostgres:
     """Start Postgres in ``state_dir/postgres``, or attach to the one that runs there.
 
-    Raises :class:`ConfigError` if the package is not installed or the path cannot be used, :class:`StateError` if the
-    state directory cannot be used, :class:`SinkError` if the server cannot be started.
+    ``making``: called before its directory is made, with that. Raises :class:`ConfigError` if the package is not
+    installed or the path cannot be used, :class:`StateError` if the state directory cannot be used,
+    :class:`SinkError` if the server cannot be started.
     """
     data = (state_dir / "postgres").resolve()
     try:
         cluster = Cluster(data)
-        data.parent.mkdir(parents=True, exist_ok=True)
-        return _start(cluster, data)
+        make_folder(data.parent)
+        return _start(cluster, data, making)
     except OSError as error:
         otherwise = "choose another --state-dir, or name a server with --postgres"
         raise state_error(
@@ -120,13 +122,15 @@ def start_embedded(state_dir: Path) -> EmbeddedPostgres:
         ) from error
 
 
-def _start(cluster: Cluster, data: Path) -> EmbeddedPostgres:
+def _start(cluster: Cluster, data: Path, making: Callable[[Path], None] | None) -> EmbeddedPostgres:
     lock = _open(data.with_name("postgres.lock"))
     try:
         # Waits while another process stops the server.
         fcntl.flock(lock, fcntl.LOCK_SH)
         with _alone(data):
             if is_new := not cluster.made:
+                if making is not None:
+                    making(data)
                 cluster.make()
             server = EmbeddedPostgres(cluster, cluster.postmaster() or cluster.start(), lock)
             server.is_new = is_new

@@ -18,7 +18,7 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 from mirror.core.errors import FencedError, SealedError, SinkError
 from mirror.core.locks import SOURCE_HANDED_OVER, SOURCE_IN_POSTGRES
 from mirror.postgres import phase, shared_tables, vector_views
-from mirror.postgres.adopted.guards import put_back
+from mirror.postgres.adopted.guards import put_back, set_aside
 from mirror.postgres.adopted.tables import release
 from mirror.postgres.kept import COUNTED_BYTES, dropped_tables
 from mirror.postgres.migrate import statement
@@ -172,8 +172,11 @@ def _number(row: tuple[object, ...] | None) -> int:
     return 0 if row is None else int(str(row[0]))
 
 
-def remove(conn: Conn, planned: Removal) -> None:
+def remove(conn: Conn, planned: Removal) -> list[str]:
     """Drop the tables, delete the rows and the records, in one transaction. ``conn`` is in autocommit mode.
+
+    An application's own tables are given back. Returns the foreign keys of these that are NOT VALID now: rows of the
+    source refer to none, which SQLite need not have noticed.
 
     Raises :class:`FencedError` if a mirror holds the source, :class:`SinkError` (retryable) while others use a table,
     and psycopg's errors, ``DependentObjectsStillExist`` among them.
@@ -188,7 +191,9 @@ def remove(conn: Conn, planned: Removal) -> None:
                 shared_tables.take_out(conn, target)
         for target in planned.adopted:
             release(conn, target)
-        put_back(conn, planned.source_id)
+        # Those that did not act on what the mirror wrote are looked at, too.
+        set_aside(conn, planned.source_id, planned.schema, [target.name for target in planned.adopted])
+        invalid = put_back(conn, planned.source_id)
         names = [Identifier(each.schema, each.name) for each in own] + [Identifier(*each) for each in planned.kept]
         if names:  # all at once: foreign keys among them hold nothing up
             conn.execute(SQL("DROP TABLE IF EXISTS {}").format(SQL(", ").join(names)))
@@ -203,6 +208,7 @@ def remove(conn: Conn, planned: Removal) -> None:
         for target in planned.targets.values():
             if target.agent is not None:
                 shared_tables.drop_if_unused(conn, target)
+    return invalid
 
 
 @contextmanager

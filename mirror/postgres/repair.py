@@ -46,9 +46,9 @@ def repair_by_ranges(
 
     False where its definition is not the mapped one, where rows have no key, where it has too many columns for that,
     and where Postgres does not take a row that differs. ``fence``: a statement that fails unless this mirror still
-    holds the source; it ends each transaction. ``others``: keeps what others had written. Raises psycopg's errors and :class:`~mirror.core.errors.SinkError`, among them
-    :class:`~mirror.core.errors.RepairError` where a trigger, a rule or a policy changes what is written; the caller
-    rolls back what was not committed.
+    holds the source; it ends each transaction. ``others``: keeps what others had written. Raises psycopg's errors and
+    :class:`~mirror.core.errors.SinkError`, among them :class:`~mirror.core.errors.RepairError` where a trigger, a rule
+    or a policy changes what is written; the caller rolls back what was not committed.
     """
     held = editor.targets.get(table.name)
     if held is None or table.name in editor.refusals or is_wide(held) or not is_intact(conn, held):

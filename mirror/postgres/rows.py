@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from mirror.core.errors import RefusedError
 from mirror.core.literals import shortened
 from mirror.core.rows import RowChange
 from mirror.core.tables import ANY_TEXT, Table
@@ -80,6 +81,7 @@ class RowPlanner:
         """Indexes of the key columns in the stored ones."""
         self._by_rowid = target.key is None
         self._adopted = target.adopted
+        self._undecided = ", ".join(target.undecided)
         self._unique_at = [at for at, column in enumerate(target.columns) if column.unique]
         self._agent: tuple[str | None, ...] = () if target.agent is None else (target.agent,)
         self._encoders: list[Callable[[Value], Any]] = [
@@ -108,8 +110,9 @@ class RowPlanner:
         """Take a change; return what has to be done for it.
 
         Raises :class:`ColumnMisfit` if a column must have another type first, :class:`NullInKey` if the
-        table must be keyed on its rowid first.
+        table must be keyed on its rowid first, :class:`RefusedError` if it is not decided how its key is written.
         """
+        self._require_decided()
         old_key = None if change.before is None else self._held_key(change.before, change.rowid)
         if change.after is None:
             return RowPlan(() if old_key is None else (old_key,), None, None, True)
@@ -130,8 +133,10 @@ class RowPlanner:
     def fitting(self, row: Sequence[Value], rowid: int | None) -> list[Any] | None:
         """The encoded stored columns of a row; None: :meth:`plan` says why it does not fit.
 
-        For a table without an agent, and without columns that keep originals.
+        For a table without an agent, and without columns that keep originals. Raises :class:`RefusedError` as
+        :meth:`plan`.
         """
+        self._require_decided()
         try:
             values = [encode(value) for encode, value in zip(self._encoders, row, strict=True)]
         except Unfit:
@@ -141,6 +146,15 @@ class RowPlanner:
         elif any(row[at] is None or values[at] is None for at in self._key_at):
             return None
         return values
+
+    def _require_decided(self) -> None:
+        if self._undecided:
+            raise RefusedError(
+                "use an application's table",
+                self._source,
+                f"how its key is written ({self._undecided}) is not decided yet: two rows could become one",
+                next_step="nothing: its rows decide it; where they cannot, `mirror adopt` again with --exclude",
+            )
 
     def refused(self, change: RowChange, reason: str) -> RowPlan:
         """Take a change with a new row that Postgres cannot hold; return what has to be done: delete, and reject."""

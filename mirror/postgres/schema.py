@@ -273,7 +273,7 @@ class SchemaEditor:
         """
         target = self.targets[table]
         if target.adopted:
-            watch.remove(self._conn, [target])
+            tables.release(self._conn, target)
             self.forget(table)
             return
         kept = None

@@ -137,6 +137,8 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
             with conn.transaction():  # the tables may be those of an older mirror
                 migrate_profile(conn, migrations, self._schema)
         self.adoption = Adoption.begin(conn, self._source_id)
+        if self.adoption is not None:
+            lease.require_agent(self._path, self._wanted_agent, None)
         self._use(load_targets(conn, self._source_id, self._agent))
         self.not_json = not_json(self._targets)
         self.others.watch(self._targets)
@@ -192,6 +194,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
         ``damaged``: such tables are refused, with the rows that can be read; otherwise :class:`FormatError` is raised.
         Raises :class:`SinkError`, :class:`FencedError`; :class:`SourceError` if the file cannot be read.
         """
+        self._decide(tables, rows)
         with self._transaction("load a source"), open_copy(database) as copy:
             theirs = self.others.begin("a whole copy", self._targets)
             editor = self._editor()
@@ -230,6 +233,14 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
             self._indexer.wake()
         self._faults("load:after-commit")
 
+    def _decide(self, tables: Sequence[Table], rows: AllRows) -> None:
+        """Have rows decide what was left open when the source was adopted."""
+        if self.adoption is not None:
+            with translated("adopt a table", self._path):
+                self.adoption.look()
+                for table in tables:
+                    self.adoption.decide(table, rows)
+
     def _bind(self, editor: SchemaEditor, profile: str, agent: str | None, lsn: Lsn) -> SchemaEditor:
         """Use a profile and an agent for the source from now on; returns the editor for them."""
         for name in list(editor.targets):
@@ -267,6 +278,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
         """
         position = self._position
         assert position is not None
+        self._decide([table], rows)
         with self._transaction("reload a table"):
             theirs = self.others.begin("a repair" if log else "a copy of a table", self._targets, [table.name])
             editor = self._editor()

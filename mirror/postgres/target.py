@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from mirror.core.adopted import form_of_codec, is_adopted
+from mirror.core.adopted import MANY_FORMS, form_of_codec, is_adopted
 from mirror.core.errors import NameTakenError, RefusedError, SinkError
 from mirror.core.inherited import Known
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table, TableMapping
@@ -190,6 +190,16 @@ class Target:
     def unique_columns(self) -> tuple[str, ...]:
         """Postgres names of the columns of unique keys of an adopted table, beside its key."""
         return tuple(column.name for column in self.columns if column.unique)
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Source names of the key's columns in an adopted table of which it is not decided how they are written.
+
+        Two of SQLite's keys could become one there.
+        """
+        key = self.key or ()
+        forms = ((each, form_of_codec(each.codec)) for each in self.columns if each.name in key and self.adopted)
+        return tuple(each.source for each, form in forms if form.kind in MANY_FORMS and not form.only)
 
     @property
     def key_columns(self) -> tuple[str, ...]:

@@ -41,6 +41,8 @@ _BYTES, _COLUMNS = 4096, 500
 _FEW = 4
 #: Of the rows that are looked for, the share that is there at least: of one table, and of all.
 _SHARE_OF_TABLE, _SHARE = 0.25, 0.5
+#: Rows that a copy has at least, where a file is taken for its own without being asked.
+_LEAST_ROWS = 2
 _COLLATIONS = frozenset(("BINARY", "NOCASE", "RTRIM"))
 #: A text or BLOB of so many bytes hardly is in two rows by chance; nor is a number beyond this.
 _TELLING_BYTES, _TELLING_NUMBER = 8, 10**9
@@ -96,6 +98,24 @@ def is_like(folder: Path, database: Path) -> bool:
     if why is not None:
         raise SourceError(_OPERATION, str(database), f"it is not the database that was mirrored: {why}")
     return True
+
+
+def resembles(folder: Path, database: Path) -> bool:
+    """As :func:`is_like`, where no lock is held and nothing is done to the copy: for advice, and not for a change.
+
+    False also where something cannot be read, or there are too few rows to tell files apart.
+    """
+    name = f"file:{quote(str(Shadow.database(folder).resolve()))}?immutable=1"
+    try:
+        with closing(apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)) as copy:
+            shapes = list(_tables(copy))
+            rows = sum(
+                len(copy.execute(f"SELECT 1 FROM {quoted(shape.name)} LIMIT {_LEAST_ROWS}").fetchall())
+                for shape in shapes
+            )
+            return rows >= _LEAST_ROWS and _compare(copy, shapes, database) is None
+    except (apsw.Error, UnicodeDecodeError, SourceError):
+        return False
 
 
 def _compare(copy: apsw.Connection, shapes: list[_Shape], database: Path) -> str | None:

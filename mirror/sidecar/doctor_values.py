@@ -30,6 +30,7 @@ from mirror.postgres.codecs import (
     check_key,
     jsonb_text,
     key_encoder,
+    kind_of,
     size_of,
 )
 from mirror.postgres.originals import document_of
@@ -56,6 +57,7 @@ def check_values(report: Report, connection: apsw.Connection, mapping: TableMapp
     ]
     classes = [Counter[str]() for _ in columns]
     rejects = [Counter[str]() for _ in columns]
+    unfit: list[set[str]] = [set() for _ in columns]
     keys = [at for at, target in enumerate(mapping.columns) if target.name in (mapping.key or ())]
     encoders = [
         key_encoder(target.pg_type) if at in keys and not target.codec else encoder(target.pg_type, target.codec)
@@ -91,11 +93,13 @@ def check_values(report: Report, connection: apsw.Connection, mapping: TableMapp
                     odd[at][reason] += 1
             except Misfit:
                 columns[at].misfits += 1
+                unfit[at].add(kind_of(value))
                 if reason := _odd(value):
                     odd[at][reason] += 1
             except Reject as reject:
                 if kinds.is_odd_key(value, of_key=at in keys, shared=report.agent is not None):
                     columns[at].misfits += 1
+                    unfit[at].add(kind_of(value))
                 elif isinstance(reject, UnfitText) and at not in keys and report.agent is None and room:
                     columns[at].escaped += 1
                 else:
@@ -132,7 +136,8 @@ def check_values(report: Report, connection: apsw.Connection, mapping: TableMapp
         if found.misfits:
             verb = "is" if stays else "becomes"
             fit = "does not fit" if found.misfits == 1 else "do not fit"
-            detail = f"{verb} {found.becomes}: {counted(found.misfits, 'value')} {fit} its type"
+            what = ", ".join(sorted(unfit[at]))
+            detail = f"{verb} {found.becomes}: {counted(found.misfits, 'value')} {fit} its type ({what})"
             step = "nothing is lost; for a typed column, change these values in the source before `mirror up`"
             if becomes != ANY_VALUE:
                 detail += ", and all are of this one kind"

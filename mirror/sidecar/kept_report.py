@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from mirror.core.beginnings import beginning
 from mirror.core.errors import MirrorError
 from mirror.core.folders import Ending, ending, holder
-from mirror.core.place import where
+from mirror.core.place import is_missing, where
 from mirror.core.positions import Lsn
 from mirror.core.published import POSITION_FILE
 from mirror.core.saved_status import saved_report
@@ -52,6 +52,7 @@ def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
         phase=phase,
         killed=holder(folder) if how is Ending.KILLED else None,
         stopped_at=stopped_at,
+        file_missing=is_missing(source),
         unread_bytes=None if how is Ending.NOT else _unread_bytes(source, _read_at(report, folder, stopped_at)),
         applied=applied,
         committed_at=committed_at,

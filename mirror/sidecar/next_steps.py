@@ -26,11 +26,13 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
     if is_lost(report):
         assert report.error is not None
         steps.append(report.error["next_step"])
+    elif is_gone(report):
+        steps.append(if_moved(Path(report.source), options))
     elif report.phase is Phase.FAILED:
         steps.append(f"put right what the last error names, and start `mirror up {source}`")
     if report.phase is Phase.PAUSED:
         steps.append(f"`mirror resume {source}` goes on")
-    if report.phase is Phase.STOPPED and (report.reverse is None or not report.reverse.ended):
+    if report.phase is Phase.STOPPED and not is_gone(report) and (report.reverse is None or not report.reverse.ended):
         steps.append(start_step(Path(report.source), options))
     steps += refused(report, options, own_schema)
     steps += [f"{note.rule}: {note.next_step}" for note in report.rules if note.next_step]
@@ -64,6 +66,18 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
     if report.rejects:
         steps.append(look_at_rejects(report, options))
     return [completed(step, report.source, options) for step in steps]
+
+
+def is_gone(report: StatusReport) -> bool:
+    """Whether the file of a source that was mirrored is not there any more; not where Postgres is the original."""
+    return report.file_missing and report.applied is not None and report.reverse is None
+
+
+def if_moved(source: Path, options: str) -> str:
+    """What to do where the file is not there any more; ``options``: as for :func:`next_steps`."""
+    name = shlex.quote(str(source))
+    gone = f"if it is gone for good: `mirror remove {name}{options}`"
+    return f"if the file was moved: `mirror rename {name} NEW.db{options}`; {gone}"
 
 
 def refused(report: StatusReport, options: str = "", own_schema: str = "") -> list[str]:

@@ -33,12 +33,19 @@ def derived(conn: psycopg.Connection[Any], source: Path, schema: str) -> frozens
 
 
 def record(
-    conn: psycopg.Connection[Any], source: Path, schema: str, report: ParityReport, folder: Path, *, whole: bool
+    conn: psycopg.Connection[Any],
+    source: Path,
+    schema: str,
+    report: ParityReport,
+    folder: Path,
+    *,
+    whole: bool,
+    by_itself: bool = False,
 ) -> None:
     """Record the outcome of a comparison.
 
-    ``folder``: the source's folder in the state directory. ``whole``: it compared all rows of all tables. Raises
-    ``SinkError``, ``OSError``.
+    ``folder``: the source's folder in the state directory. ``whole``: it compared all rows of all tables.
+    ``by_itself``: nobody asked for it, and most of its time was spent waiting. Raises ``SinkError``, ``OSError``.
     """
     counts = [sum(getattr(table, name) for table in report.tables) for name in ("missing", "extra", "different")]
     values = [report.seconds, report.verdict, whole, report.rows, *counts, report.rejected]
@@ -53,4 +60,5 @@ def record(
     if whole or report.verdict == "different":  # a part cannot prove the whole equal, but it can disprove it
         repairable = any(table.status == "different" and not table.refused for table in report.tables)
         forms = {table.table: table.form for table in report.tables}
-        keep(folder, LastRun(report.verdict, time.time(), report.rows, report.headline, repairable, forms))
+        line = report.outcome if by_itself else report.headline
+        keep(folder, LastRun(report.verdict, time.time(), report.rows, line, repairable, forms, by_itself))

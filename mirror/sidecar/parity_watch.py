@@ -15,11 +15,13 @@ from pathlib import Path
 import psycopg
 from loguru import logger
 
+from mirror.core.commands import command
 from mirror.core.control import ControlClient
 from mirror.core.errors import MirrorError, SourceError
 from mirror.core.folders import source_folder
 from mirror.core.locks import ParityLock
 from mirror.core.positions import Lsn, Salts
+from mirror.core.status import named
 from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
 from mirror.postgres.failures import translated
@@ -87,11 +89,15 @@ class _PacedGate:
 class ParityWatch:
     """Compares the sources of a mirror, one after another, until :meth:`stop`."""
 
-    def __init__(self, schemas: Mapping[Path, str], dsn: str, state_dir: Path) -> None:
-        """``schemas``: the sources, each with the Postgres schema of its tables; read again for each run."""
+    def __init__(self, schemas: Mapping[Path, str], dsn: str, state_dir: Path, options: str = "") -> None:
+        """``schemas``: the sources, each with the Postgres schema of its tables; read again for each run.
+
+        ``options``: what a command needs besides a source's name, with a space in front.
+        """
         self._schemas = schemas
         self._dsn = dsn
         self._state_dir = state_dir
+        self._options = options
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mirror verifier", daemon=True)
 
@@ -142,10 +148,11 @@ class ParityWatch:
                     again = compare(source, connection, schema, gate, tables=wrong, derived=known)
                     if again.verdict != "different":
                         return again  # the difference has gone; the next run compares everything again
-                    text = "{}: Postgres differs: {}: `mirror parity` shows the rows"
-                    logger.warning(text, source.name, f"{report.said.removeprefix('different: ')} ({', '.join(wrong)})")
+                    what = f"{report.said.removeprefix('different: ')} ({named(wrong)})"
+                    shows = command("parity", str(source), self._options)
+                    logger.warning("{}: Postgres differs: {}: `{}` shows the rows", source.name, what, shows)
                 if report.verdict != "not checked":
-                    record(connection, source, schema, report, folder, whole=True)
+                    record(connection, source, schema, report, folder, whole=True, by_itself=True)
                 return report
         finally:
             lock.close()

@@ -97,12 +97,12 @@ class Pipeline:
         self._backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
         self._repairs = TableRepairs(task)
         self._mailbox = Mailbox()
+        self._shared = shared or Shared(Seats(), Keeper(task.dsn))
+        self._told = Told(task, self.status, self._shared.server)  # before anything says when a mirror was here last
         self._publishing = Publishing(task.folder, task.name)
         self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs, self._publishing)
         """The requests of other threads."""
         self.hooks = HookTalk(self.requests.look_soon)
-        self._shared = shared or Shared(Seats(), Keeper(task.dsn))
-        self._told = Told(task, self.status, self._shared.server)
         self._repose = Repose(
             folder, self._feed, self._mailbox, self.status, self._source, self._publishing, self.hooks, self._needed,
             self._shared,

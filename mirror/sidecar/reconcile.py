@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import Enum, auto
 
 from mirror.capture.spool import SpoolPlace
-from mirror.core.errors import SinkError
+from mirror.core.errors import ConfigError, SinkError
 from mirror.postgres.sink import Sink
 from mirror.replica.replica import Replica
 from mirror.sidecar.recognise import is_recognised, may_be_known
@@ -51,8 +51,15 @@ def disagreement(
     """Roll the replica forward to Postgres' position if the spool, up to ``until``, reaches it.
 
     Returns what else has to be done, and why. ``check``: called during the work; may raise. ``written``: programs have
-    written to Postgres alone.
+    written to Postgres alone. Raises ``ConfigError`` where the task asks for a profile of an adopted source.
     """
+    if sink.adoption is not None and task.profile is not None:
+        raise ConfigError(
+            "mirror a source",
+            str(task.database),
+            f"it was adopted: it goes into its application's tables, not into those of the profile {task.profile}",
+            next_step="leave --profile out",
+        )
     if replica is None:
         return Remedy.COPY, "there is no copy of the source in the state directory"
     position = sink.position

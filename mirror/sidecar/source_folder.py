@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,8 +15,11 @@ from typing import Protocol
 from mirror.capture.spool import segments
 from mirror.core.changes import Announcing
 from mirror.core.errors import MirrorError, StateError
+from mirror.core.folders import LOCK
 from mirror.core.locks import SourceLock
+from mirror.core.published import POSITION_FILE
 from mirror.core.rules import NO_RULES, Rules
+from mirror.core.saved_status import STATUS_FILE, saved_report
 from mirror.core.source_settings import remember_schema
 from mirror.core.state_errors import NO_DESCRIPTORS, OF_FILES, USE_STATE, state_error, step_for
 from mirror.core.status import ChangesReport
@@ -23,6 +28,8 @@ from mirror.core.status import ChangesReport
 CHECK_INTERVAL = 0.5
 #: Seconds after which a folder cannot have changed any more without another time of change.
 _SETTLED_SECONDS = 1.0
+#: What is in a folder before anything was read of its source.
+_FROM_THE_BEGINNING = frozenset((LOCK, "source", "control.path", "spool", POSITION_FILE, STATUS_FILE))
 
 
 class FeedOfSource(Announcing, Protocol):
@@ -108,7 +115,7 @@ class SourceFolder:
 
     def __init__(self, folder: Path, source: Path) -> None:
         """Make and lock it; raises ``StateError`` at once if another mirror has it."""
-        self.folder, self._spool = folder, folder / "spool"
+        self.folder, self._spool, self._source = folder, folder / "spool", source
         self.served: Callable[[], bool] = lambda: True
         """Returns whether our control socket is in its place."""
         self.serve: Callable[[], None] = lambda: None
@@ -172,11 +179,20 @@ class SourceFolder:
         self._lost = False
 
     def release(self) -> None:
-        """Unlock the folder; may be called twice."""
+        """Unlock the folder; may be called twice. That of a source that was never there goes."""
         with self._guard:
             if not self._released:
                 self._released = True
+                with suppress(OSError):
+                    if not self._source.exists() and self._has_nothing():
+                        shutil.rmtree(self.folder)
                 self._lock.release(time.monotonic() - self.seen_at)
+
+    def _has_nothing(self) -> bool:
+        """Whether nothing was ever read of the source, as of a name that was misspelt. Raises ``OSError``."""
+        saved = saved_report(self._source, "", self.folder)
+        empty = set(os.listdir(self.folder)) <= _FROM_THE_BEGINNING and not os.listdir(self._spool)
+        return empty and saved.applied is None and saved.reverse is None
 
     def sign_off(self) -> None:
         """The process ends, as it was asked to, and does not wait for the source's loop. Thread: any."""

@@ -73,6 +73,9 @@ class SupervisorSettings:
     schema_of: Callable[[Path], str | None] | None = None
     """Returns the schema that is named for a source, instead of ``schemas``; None: nobody has named one, so it is
     ``schema``. Called each time that a source begins. May raise ``MirrorError``: then this source waits."""
+    require_unmoved: Callable[[Path], None] | None = None
+    """Called each time that a source begins; raises ``MirrorError`` if it must not, as it has another name already:
+    then it waits."""
     options: str = ""
     """What the command that starts the same mirror needs besides a source's name, with a space in front."""
     spool_limit: int = SPOOL_LIMIT
@@ -167,6 +170,8 @@ class Supervisor:
         )
 
         def named() -> str | None:
+            if settings.require_unmoved is not None:
+                settings.require_unmoved(source)
             found = schema if schema_of is None else schema_of(source)
             self.schemas[source] = found or schema
             return found
@@ -241,10 +246,9 @@ class Supervisor:
             if known is not None and known.working:
                 schema = self.schemas.get(source)
                 if request.schema not in (None, schema):
-                    detail = f"it is mirrored into the schema {schema}"
-                    raise ConfigError(
-                        "mirror another source", str(source), detail, next_step="`mirror remove` it first"
-                    )
+                    detail = f"it is mirrored into the schema {schema}, by this mirror"
+                    step = "first `mirror remove`, then this again; its tables there stay"
+                    raise ConfigError("mirror another source", str(source), detail, next_step=step)
                 return
             if known is not None:
                 known.stop()

@@ -43,7 +43,8 @@ class Reason(StrEnum):
     OLDER = "older"
     """The answer was older than the published position: of a standby, or of a database that went back."""
     INCOMPLETE = "incomplete"
-    """Postgres has rejected rows of the source (``mirror rejects list``), which no answer of it would have."""
+    """Postgres has rejected rows of the source (``mirror rejects list``), which no answer of it would have; or it does
+    not have a table that the read may touch."""
     SESSION = "session"
     """The answer was older than an earlier one of its session."""
     ARGUMENTS = "arguments"

@@ -15,6 +15,7 @@ from pathlib import Path
 from common import BENCH, Figure, environment, parser, print_table
 
 SHORT = {
+    "adopt": ["--rows", "100000", "--rounds", "2", "--seconds", "2"],
     "changes": ["--singles", "500", "--rows", "20000", "--rounds", "5"],
     "cutover": ["--seconds", "2", "--rows", "100", "--rounds", "3"],
     "decode": ["--size", "10", "100", "--commits", "2000", "--rows", "50000"],

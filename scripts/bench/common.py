@@ -263,6 +263,16 @@ class Workbench:
             shutil.copyfile(base, path)
         return path
 
+    def forget(self) -> None:
+        """Put Postgres and the state directory back to where nothing has been mirrored."""
+        shutil.rmtree(self.state_dir)
+        self.state_dir.mkdir()
+        with self.connect() as conn:
+            conn.execute("DROP SCHEMA IF EXISTS public CASCADE")
+            conn.execute("DROP SCHEMA IF EXISTS mirror CASCADE")
+            conn.execute("CREATE SCHEMA public")
+            conn.execute("CHECKPOINT")
+
     def connect(self) -> Conn:
         """A connection in autocommit mode that takes $1, $2."""
         return psycopg.Connection.connect(self.dsn, autocommit=True, cursor_factory=RawCursor)

@@ -40,7 +40,7 @@ def main() -> None:
         theirs: list[float] = []
         compared = options.pgloader and shutil.which("pgloader") is not None
         for number in range(options.rounds):
-            _forget(bench)
+            bench.forget()
             with Mirror(bench, source) as mirror:
                 ours.append(mirror.ready())
                 work.append(sum(sum(process.cpu_times()[:2]) for process in _processes(mirror)))
@@ -55,7 +55,7 @@ def main() -> None:
             if compared and (took := _pgloader(bench, source, options.rows)) is not None:
                 theirs.append(took)
         rows = options.rows
-        _forget(bench)
+        bench.forget()
         with Mirror(bench, source) as mirror:
             resident = _peak_memory(mirror)
         figures.add("size of the SQLite file", built["bytes"] / 1e6, "MB")
@@ -76,17 +76,6 @@ def main() -> None:
                     "mirror, start to following", rows / median(ours), "rows/s", "pgloader", rows / median(theirs)
                 )
     figures.finish(options)
-
-
-def _forget(bench: Workbench) -> None:
-    """Put Postgres and the state directory back to where nothing has been mirrored."""
-    shutil.rmtree(bench.state_dir)
-    bench.state_dir.mkdir()
-    with bench.connect() as conn:
-        conn.execute("DROP SCHEMA IF EXISTS public CASCADE")
-        conn.execute("DROP SCHEMA IF EXISTS mirror CASCADE")
-        conn.execute("CREATE SCHEMA public")
-        conn.execute("CHECKPOINT")
 
 
 def _processes(mirror: Mirror) -> list[psutil.Process]:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from mirror.postgres.large import LARGE_BYTES
 from tests.support.commands import CommandLine
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
@@ -50,6 +51,10 @@ ROWS = (
 )
 
 
+#: The same, with a key of which the declared type does not say how it is written.
+UNDECIDED = tuple(each.replace("CHAR(32)", "TEXT") for each in IN_SQLITE)
+
+
 @pytest.fixture
 def app(dsn: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -67,14 +72,20 @@ def adopt(cli: CommandLine, database: Path, *more: str) -> None:
     assert done.code == 0, done.out + done.err
 
 
-def test_into_the_applications_tables(
+@pytest.fixture
+def adopted(
     cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
-) -> None:
+) -> MirrorProcess:
+    """A mirror that follows into the application's tables, which have all rows."""
     writer.run(*IN_SQLITE, *ROWS)
     adopt(cli, database)
     mirror.start()
     mirror.check()
-    assert mirror.status()["refusals"] == []
+    return mirror
+
+
+def test_into_the_applications_tables(app: psycopg.Connection[Any], writer: Writer, adopted: MirrorProcess) -> None:
+    assert adopted.status()["refusals"] == []
     found = app.execute(
         "SELECT id::text, name, price, made::text, tags, kind::text, sold, worth FROM product ORDER BY 1"
     ).fetchall()
@@ -104,7 +115,7 @@ def test_into_the_applications_tables(
         "UPDATE product SET id = '2123456789abcdef0123456789abcdef' WHERE name = 'b'",
         "DELETE FROM visit WHERE page IS NULL",
     )
-    mirror.check()
+    adopted.check()
     assert app.execute("SELECT id, name FROM category ORDER BY 1").fetchall() == [(2, "small things"), (3, "orphan")]
     assert app.execute("SELECT count(*) FROM visit").fetchone() == (2,)
 
@@ -150,6 +161,15 @@ def test_as_the_owner_of_the_tables_who_is_no_superuser(
     writer.run("DELETE FROM category WHERE id = 1", "UPDATE product SET price = 9")
     mirror.check()
     assert app.execute("SELECT id FROM category ORDER BY 1").fetchall() == [(2,), (3,)], "nothing cascades"
+    # A migration of the application makes one again, which is set aside again with the next start.
+    app.execute(
+        "ALTER TABLE category ADD CONSTRAINT category_parent_id_fkey FOREIGN KEY (parent_id)"
+        " REFERENCES category ON DELETE CASCADE NOT VALID; ALTER TABLE product ENABLE TRIGGER counts"
+    )
+    mirror.stop()
+    mirror.start()
+    mirror.check()
+    assert constraints(app) == []
     assert app.execute("SELECT count(*) FROM visit").fetchone() == (3,)
     mirror.stop()
     done = cli.run("remove", database, "--drop-tables", "--yes", "--state-dir", mirror.state_dir)
@@ -208,21 +228,15 @@ def test_killed_and_started_again(
     assert app.execute("SELECT count(*) FROM visit").fetchone() == (4,)
 
 
-def test_a_migration_on_both_sides(
-    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
-) -> None:
+def test_a_migration_on_both_sides(app: psycopg.Connection[Any], writer: Writer, adopted: MirrorProcess) -> None:
     """What SQLite has first is refused until Postgres has it; the rows of others go on."""
-    writer.run(*IN_SQLITE, *ROWS)
-    adopt(cli, database)
-    mirror.start()
-    mirror.check()
     writer.run("ALTER TABLE product ADD COLUMN weight INTEGER", "UPDATE product SET weight = 3")
-    refused = mirror.status_when(lambda status: bool(status["refusals"]))["refusals"]
+    refused = adopted.status_when(lambda status: bool(status["refusals"]))["refusals"]
     assert [each["table"] for each in refused] == ["product"] and "no column weight" in refused[0]["reason"]
     writer.run("UPDATE category SET name = 'goes on' WHERE id = 3")
     app.execute("ALTER TABLE product ADD COLUMN weight integer")
-    mirror.status_when(lambda status: not status["refusals"])
-    mirror.check()
+    adopted.status_when(lambda status: not status["refusals"])
+    adopted.check()
     assert app.execute("SELECT sum(weight) FROM product").fetchone() == (6,)
     # As Django changes a table: made anew under another name, filled, and renamed.
     writer.transaction(
@@ -232,31 +246,27 @@ def test_a_migration_on_both_sides(
         "ALTER TABLE new__visit RENAME TO visit",
     )
     app.execute("ALTER TABLE visit ADD COLUMN n integer")
-    mirror.status_when(lambda status: not status["refusals"])
-    mirror.check()
+    adopted.status_when(lambda status: not status["refusals"])
+    adopted.check()
     assert app.execute("SELECT sum(n) FROM visit").fetchone() == (21,)
 
 
 def test_what_others_wrote_is_found_and_repaired(
-    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, adopted: MirrorProcess
 ) -> None:
-    writer.run(*IN_SQLITE, *ROWS)
-    adopt(cli, database)
-    mirror.start()
-    mirror.check()
     app.execute("ALTER TABLE product DISABLE TRIGGER counts")
     app.execute("UPDATE category SET name = CASE id WHEN 1 THEN 'small' ELSE 'big' END WHERE id < 3")
     app.execute("DELETE FROM product WHERE name = 'a'; UPDATE product SET made = made + interval '1 microsecond'")
     app.execute("INSERT INTO visit (at, page) VALUES ('2026-05-05', 'theirs')")
-    report = mirror.parity()
+    report = adopted.parity()
     assert report.verdict == "different"
     wrong = {each.table: (each.missing, each.extra, each.different) for each in report.tables}
     assert wrong == {"category": (0, 0, 2), "product": (1, 0, 1), "visit": (0, 1, 0)}
     repaired = cli.run(
-        "parity", database, "--repair", "--replace-rows", "--state-dir", mirror.state_dir, "--schema", "public"
+        "parity", database, "--repair", "--replace-rows", "--state-dir", adopted.state_dir, "--schema", "public"
     )
     assert repaired.code == 0, repaired.out + repaired.err
-    mirror.check()
+    adopted.check()
     assert app.execute("SELECT count(*) FROM mirror.repairs").fetchone() == (5,)
 
 
@@ -280,3 +290,107 @@ def test_rows_that_the_source_never_had(
     mirror.start()
     mirror.check()
     assert app.execute("SELECT max(id) FROM category").fetchone() == (3,)
+
+
+def test_no_profile_and_no_agent(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """Both say how the mirror's own tables are made."""
+    writer.run(*IN_SQLITE, *ROWS)
+    adopt(cli, database)
+    for option in ("--profile", "generic"), ("--agent", "main"):
+        done = cli.run("up", database, "--once", *option)
+        assert done.code == 2 and ("it was adopted" in done.error or "without an agent" in done.error), done
+    mirror.start()
+    mirror.check()
+
+
+def test_two_forms_of_one_key(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """No row of SQLite is lost in another unseen, though no form of the key was decided: there was no row then."""
+    writer.run(*UNDECIDED)
+    adopt(cli, database, "--replace-rows")
+    mirror.start()
+    row = "'n', 1, '2026-01-02 03:04:05', '{}', 'book', 1, 0, NULL"
+    dashed = "01234567-89ab-cdef-0123-456789abcdef"
+    writer.run(f"INSERT INTO product VALUES ('{dashed}', {row})")
+    mirror.check()
+    writer.run(f"INSERT INTO product VALUES ('{dashed.upper()}', {row})")
+    writer.run(f"INSERT INTO product VALUES ('{dashed.replace('-', '')}', {row})")
+    mirror.check()
+    assert mirror.status()["rejects"] == 2
+    assert app.execute("SELECT count(*) FROM product").fetchone() == (1,)
+    writer.run("DELETE FROM product WHERE id LIKE '%-%'")
+    mirror.check()
+
+
+def test_two_forms_of_one_key_in_a_first_copy(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """Also into a table that has rows."""
+    writer.run(*UNDECIDED)
+    adopt(cli, database, "--replace-rows")
+    row = "'n', 1, '2026-01-02 03:04:05', '{}', 'book', 1"
+    dashed = "01234567-89ab-cdef-0123-456789abcdef"
+    for key in (dashed, dashed.upper(), dashed.replace("-", "")):
+        writer.run(f"INSERT INTO product VALUES ('{key}', {row}, 0, NULL)")
+    app.execute(f"INSERT INTO product VALUES ('11111111-89ab-cdef-0123-456789abcdef', {row}, false)".encode())
+    mirror.start()
+    mirror.check()
+    assert mirror.status()["rejects"] == 2
+    assert app.execute("SELECT count(*) FROM product").fetchone() == (1,)
+
+
+def test_long_names_and_a_column_that_is_called_so(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """Tables without a key get the mirror's own column; one that has its own of that name keeps it."""
+    first, second = "t" * 60 + "1", "t" * 60 + "2"
+    for name in (first, second):
+        writer.run(f"CREATE TABLE {name}(v TEXT)", f"INSERT INTO {name} VALUES ('x'), ('x')")
+        app.execute(f"CREATE TABLE {name}(v text)".encode())
+    writer.run("CREATE TABLE own(v TEXT)", "INSERT INTO own VALUES ('x')")
+    app.execute("CREATE TABLE own(v text, _rowid bigint)")
+    adopt(cli, database)
+    mirror.start()
+    (refused,) = mirror.status_when(lambda status: bool(status["refusals"]))["refusals"]
+    assert refused["table"] == "own" and "has a column _rowid of its own" in refused["reason"]
+    mirror.wait_applied()
+    assert {each.table: each.status for each in mirror.parity().tables} == {
+        first: "equal", second: "equal", "own": "not mirrored"
+    }  # fmt: skip
+    mirror.stop()
+    assert cli.run("remove", database, "--drop-tables", "--yes", "--state-dir", mirror.state_dir).code == 0
+    columns = "SELECT attrelid::regclass::text FROM pg_attribute WHERE attname = '_rowid' AND NOT attisdropped"
+    assert app.execute(columns.encode()).fetchall() == [("own",)]
+
+
+def test_orphans_are_not_called_valid(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """A foreign key that did not act on what the mirror wrote is looked at when the tables are given back."""
+    writer.run(*IN_SQLITE, *ROWS, "UPDATE product SET category_id = 1")
+    adopt(cli, database)
+    mirror.start()
+    mirror.check()
+    mirror.stop()
+    done = cli.run("remove", database, "--drop-tables", "--yes", "--state-dir", mirror.state_dir)
+    assert done.code == 0 and "NOT VALID: public.category: category_parent_id_fkey" in done.out, done
+    assert [each.endswith("NOT VALID") for each in constraints(app)] == [True, False]
+
+
+def test_a_large_row_that_changes_in_a_unique_key(
+    cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """Among many others: it is sent by itself, and stays."""
+    writer.run("CREATE TABLE doc(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, body TEXT)")
+    app.execute("CREATE TABLE doc(id bigint PRIMARY KEY, name text NOT NULL UNIQUE, body text)")
+    many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)"
+    writer.run(f"INSERT INTO doc {many} SELECT i, 'n' || i, 'x' FROM n")
+    adopt(cli, database)
+    mirror.start()
+    mirror.check()
+    writer.run(f"UPDATE doc SET name = 'm' || id, body = CASE id WHEN 7 THEN hex(zeroblob({LARGE_BYTES})) ELSE 'y' END")
+    mirror.check()
+    assert app.execute("SELECT count(*), max(octet_length(body)) FROM doc").fetchone() == (3000, 2 * LARGE_BYTES)

@@ -312,6 +312,19 @@ def test_a_source_that_is_not_there(cli: CommandLine, folder: Path, command: str
     assert "no source is named" in cli.run(command).error
 
 
+def test_up_without_names_goes_on(cli: CommandLine, source: Path, dsn: str) -> None:
+    """With all that was mirrored with the state directory, each in its schema; nothing was: that is said."""
+    assert "no source is named" in cli.run("up").error
+    with Writer(source.with_name("other.db")) as other:
+        other.run("PRAGMA journal_mode=WAL", "CREATE TABLE o(id INTEGER PRIMARY KEY)")
+        assert cli.run("up", source, "--once").code == 0
+        assert cli.run("up", source.with_name("other.db"), "--once", "--schema", "beside").code == 0
+        other.run("INSERT INTO o VALUES (1)")
+        done = cli.run("up", "--once")
+        assert done.code == 0 and sql(dsn, "SELECT count(*) FROM beside.o") == [(1,)], done
+        assert cli.run("parity").code == 0
+
+
 # -- status --------------------------------------------------------------------------------------------
 
 
@@ -389,7 +402,7 @@ def test_parity_is_remembered(cli: CommandLine, source: Path, dsn: str) -> None:
     steps = [step for step in status_of(cli, source)[0]["next_steps"] if "parity" in step]
     assert steps == [
         f"mirror parity {source}  # shows what differs",
-        f"mirror parity {source} --repair --dry-run  # then: what would make Postgres equal",
+        f"mirror parity {source} --repair --replace-rows --dry-run  # then: what would make Postgres equal",
     ]
     query = "SELECT verdict, whole, rows, missing, extra, report ->> 'verdict' FROM mirror.parity_runs ORDER BY run_id"
     runs = sql(dsn, query)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from mirror.core.folders import source_folder
+from mirror.core.saved_status import STATUS_FILE
 from tests.support.commands import CommandLine
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
@@ -30,6 +32,9 @@ def test_events_outlive_the_mirror(mirror: MirrorProcess, writer: Writer, folder
     since, told = status["ever_since"], [each["text"] for each in status["happened"]]
     assert counts(status) == counts(status, "events") == first
     assert told == ["column renamed: t.v is w now", "new table: u"]
+    # A kill before that is saved has them counted again, as new ones.
+    saved = source_folder(mirror.state_dir, mirror.sources[0]) / STATUS_FILE
+    until(lambda: counts(json.loads(saved.read_text())) == first, alive=lambda: mirror.alive)
     mirror.kill()
     mirror.start()
     mirror.settle()

@@ -74,8 +74,12 @@ def world(folder: Path, dsn: str, writer: Writer, database: Path) -> Iterator[Wo
 def test_a_second_command_does_not_move_what_another_has_moved_meanwhile(world: World) -> None:
     first, go = world.held("cutover:before flip", *ADVANCE)
     second = world.cli.start(*ADVANCE)
-    connected = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mirror cutover'"
-    until(lambda: world.postgres.execute(connected).fetchone() == (2,), alive=lambda: second.poll() is None)
+    # It has read the phase, and asks for the lock again and again.
+    asks = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mirror cutover'"
+        " AND query LIKE 'SELECT pg_try_advisory_lock%'"
+    )
+    until(lambda: world.postgres.execute(asks).fetchone() == (1,), alive=lambda: second.poll() is None)
     go.touch()
     assert first.wait(LIMIT) == 0
     out, err = second.communicate(timeout=LIMIT)

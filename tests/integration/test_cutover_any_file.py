@@ -53,8 +53,8 @@ def test_an_ordinary_programs_file(cli: CommandLine, writer: Writer, database: P
         figure = rails["foreign keys"]["figure"]
         assert "user(boss) to User: 1 orphan: 99" in figure
         assert "oauth(user_id) to user: 1 orphan: 77" in figure
-        assert "1 of 1 are not in Postgres: user(name)" in rails["unique indexes"]["figure"]
-        assert rails["not null"]["figure"] == "1 of 1 are not in Postgres: oauth.user_id"
+        assert "1 of 1 is not in Postgres: user(name)" in rails["unique indexes"]["figure"]
+        assert rails["not null"]["figure"] == "1 of 1 is not in Postgres: oauth.user_id"
         assert "user.id (SQLite is at 500)" in rails["sequences"]["figure"]
         assert "by_user on oauth" in rails["other indexes"]["figure"]
         assert rails["views"]["figure"].endswith(": v")

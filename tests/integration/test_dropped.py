@@ -179,15 +179,15 @@ def test_columns_are_kept_listed_and_purged(running: MirrorProcess, writer: Writ
     assert f"public.t.{kept}: 2 values, 16 bytes, since" in cli.run("dropped", "list", *state).out
     rows(dsn, f"CREATE VIEW numbers AS SELECT {kept} FROM t")
     rows(dsn, f"CREATE INDEX mine ON t({kept})")
-    done = cli.run("dropped", "purge", f"t.{kept}", *state)
+    done = cli.run("dropped", "purge", "--yes", f"t.{kept}", *state)
     assert done.code == 1 and f"public.t.{kept} stays: index public.mine, view public.numbers" in done.out
     rows(dsn, "DROP VIEW numbers")
     rows(dsn, "DROP INDEX mine")
     dry = cli.run("dropped", "purge", "--dry-run", *state)
     assert dry.code == 0 and f"public.t.{kept} would go: 2 values" in dry.out and " 16 bytes" in dry.out
     assert "there is none of this name" in cli.run("dropped", "purge", "t", *state).error
-    assert cli.run("dropped", "purge", f"t.{kept}", *state).code == 0
-    assert cli.run("dropped", "purge", *state).code == 0
+    assert cli.run("dropped", "purge", "--yes", f"t.{kept}", *state).code == 0
+    assert cli.run("dropped", "purge", "--yes", *state).code == 0
     assert rows(dsn, "SELECT * FROM t ORDER BY id") == [(1, "x"), (2, "y"), (3, "z")]
     writer.run("INSERT INTO t VALUES (4, 'later')", "UPDATE t SET a = 'w' WHERE id = 1")
     running.check()

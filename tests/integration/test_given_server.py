@@ -13,6 +13,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from mirror.core.remembered_server import SERVER_FILE
+from mirror.postgres.embedded import start_embedded
 from tests.support.commands import CommandLine
 from tests.support.pasted import commands_in
 from tests.support.postgres import VARIABLE, PostgresServer
@@ -178,3 +179,13 @@ def test_a_program_that_was_given_it(folder: Path, dsn: str, database: Path, wri
     assert not (cli.state_dir / "postgres").exists()
     with psycopg.connect(dsn) as connection:
         assert connection.execute("SELECT count(*) FROM t").fetchone() == (2,)
+
+
+def test_the_embedded_server_of_the_directory_is_not_remembered(folder: Path, database: Path, writer: Writer) -> None:
+    """Also where it is given by its connection string: its socket goes with it, and it is found anyway."""
+    cli = CommandLine(folder)
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    with start_embedded(cli.state_dir) as server:
+        assert cli.run("up", database, "--once", "--postgres", server.dsn).code == 0
+    assert not (cli.state_dir / SERVER_FILE).exists()
+    assert cli.run("parity", database).code == 0

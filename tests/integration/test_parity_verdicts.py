@@ -158,7 +158,7 @@ def test_a_dry_run(cli: CommandLine, path: Path, program: Writer, dsn: str) -> N
         assert (code, report["verdict"]) == (1, "different")
         notes, shaped = report["would_write"]
         assert notes == {"table": "notes", "insert": 2, "change": 1, "delete": 1, "whole": "", "others": True,
-                         "narrow": []}  # fmt: skip
+                         "replaces": False, "narrow": []}  # fmt: skip
         assert shaped["table"] == "shaped" and "character varying" in shaped["whole"]
         changed = [one for table in report["tables"] for one in table["examples"] if one["kind"] == "different"]
         assert [(one["key"], one["column"], one["source_value"], one["target_value"]) for one in changed] == [

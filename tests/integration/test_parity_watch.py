@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from loguru import logger
 
 from mirror.core.folders import source_folder
 from mirror.core.locks import ParityLock
 from mirror.core.positions import Salts
+from mirror.parity.proof import described
 from mirror.sidecar import parity_watch as verifier
 from mirror.sidecar.parity_watch import ParityWatch
 from tests.support.mirrors import MirrorProcess
@@ -29,7 +32,17 @@ def running(mirror: MirrorProcess, writer: Writer) -> MirrorProcess:
 
 @pytest.fixture
 def background(running: MirrorProcess) -> ParityWatch:
-    return ParityWatch(dict.fromkeys(running.sources, running.schema), running.dsn, running.state_dir)
+    schemas = dict.fromkeys(running.sources, running.schema)
+    return ParityWatch(schemas, running.dsn, running.state_dir, " --state-dir here")
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """The warnings."""
+    said: list[str] = []
+    sink = logger.add(lambda message: said.append(message.record["message"]), level="WARNING")
+    yield said
+    logger.remove(sink)
 
 
 def kept(mirror: MirrorProcess) -> str | None:
@@ -37,17 +50,23 @@ def kept(mirror: MirrorProcess) -> str | None:
     return str(json.loads(path.read_text())["verdict"]) if path.exists() else None
 
 
-def test_equal_and_different(running: MirrorProcess, background: ParityWatch, writer: Writer, dsn: str) -> None:
+def test_equal_and_different(
+    running: MirrorProcess, background: ParityWatch, writer: Writer, dsn: str, logged: list[str]
+) -> None:
     source = running.sources[0]
     writer.send(*["UPDATE t SET name = name || 'x' WHERE id = 1"] * 500)
     assert background.verify(source).verdict == "equal"
     writer.answer()
-    assert kept(running) == "equal"
+    assert kept(running) == "equal" and not logged
     with psycopg.connect(dsn) as connection:
         connection.execute("DELETE FROM t WHERE id = 77")
     report = background.verify(source)
     assert report.verdict == "different" and report.tables[0].missing == 1
     assert kept(running) == "different"
+    shows = f"`mirror parity {source} --state-dir here` shows the rows"
+    assert logged == [f"{source.name}: Postgres differs: 1 row in 1 table (t): {shows}"]
+    proof = described(source_folder(running.state_dir, source))
+    assert proof.by_itself and proof.headline == "different: 1 row in 1 table; compared 1 table, 2,000 rows"
     writer.run("UPDATE t SET name = 'repaired' WHERE id = 77")
     running.wait_applied()
     assert background.verify(source).verdict == "equal"

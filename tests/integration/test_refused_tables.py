@@ -36,7 +36,7 @@ def test_one_cause_is_one_line(cli: CommandLine, writer: Writer, database: Path,
         with Writer(folder / "other.db") as other:
             other.run("PRAGMA journal_mode=WAL", "CREATE TABLE fine(v)")
         added = cli.run("add", folder / "other.db")
-        assert added.code == 1 and "but Postgres refuses its table: `mirror status " in added.out, added
+        assert added.code == 1 and "But Postgres refuses its table: `mirror status " in added.out, added
         assert cli.run("remove", folder / "other.db").code == 0
         shown = cli.run("status", database, env={"COLUMNS": "300"}).out
         with psycopg.connect(dsn) as connection:

@@ -150,7 +150,9 @@ def test_refused(cli: CommandLine, old: Path, new: Path, folder: Path) -> None:
     text = folder / "text.db"
     text.write_text("no database at all, but more than a hundred bytes of it" * 3)
     assert "no SQLite database" in cli.run("rename", old, text).error
+    shutil.copyfile(away, old)  # while that is there, the other one is a file of its own
     assert cli.run("up", away, "--once", "--schema", "another").code == 0
+    old.unlink()
     refused = cli.run("rename", old, away).error
     assert "is mirrored already" in refused and f"mirror remove {resolve(away)}" in refused
     assert {resolve(old), resolve(away)} == set(known_sources(cli.state_dir)), "nothing was changed"
@@ -255,8 +257,10 @@ def test_the_only_one_of_a_mirror_that_runs(cli: CommandLine, old: Path, new: Pa
 def test_the_new_name_is_mirrored_already(cli: CommandLine, old: Path, new: Path, other: Path, dsn: str) -> None:
     """Somebody has added it: the steps that are printed, in order, go on with it."""
     with cli.up(old, other):
-        os.rename(old, new)
-        assert cli.run("add", new).code == 0
+        with Writer(old) as writer:
+            writer.run(f"VACUUM INTO '{new}'")
+        assert cli.run("add", new).code == 1, "its tables are those of the old name"
+        old.unlink()
         (step,) = commands_in(cli.run("rename", old, new).err)
         assert step.startswith("mirror remove ") and cli.run(*shlex.split(step)[1:]).code == 0
         assert cli.run("rename", old, new).code == 0
@@ -264,6 +268,31 @@ def test_the_new_name_is_mirrored_already(cli: CommandLine, old: Path, new: Path
         assert cli.run("wait", new, "--timeout", LIMIT).code == 0
         assert cli.run("parity").code == 0
     assert rows(dsn, "SELECT count(*) FROM t") == [(301,)]
+
+
+def test_a_moved_file_is_not_copied_again(cli: CommandLine, old: Path, new: Path, other: Path, dsn: str) -> None:
+    """In whatever schema: it is refused, and what is to be done is said there, and where somebody asks."""
+    assert cli.run("up", old, "--once").code == 0
+    os.rename(old, new)
+    at_old, at_new = str(resolve(old)), str(resolve(new))
+    shown = cli.run("status", old).out
+    assert "its file is not there" in shown and f"mirror up {at_old}" not in shown and "mirror parity" not in shown
+    assert (
+        f"`mirror rename {at_old} NEW.db`" in shown and f"`mirror rename {at_old} NEW.db`" in cli.run("wait", old).err
+    )
+    refused = cli.run("up", new, "--once", "--schema", "another")
+    assert refused.code == 2 and f"it has the rows of {at_old}, which is not there any more" in refused.err
+    with cli.up(other):
+        refused = cli.run("add", new, "--schema", "another")
+        assert refused.code == 2
+        rename, remove = commands_in(refused.err)
+        assert (rename, remove) == (f"mirror rename {at_old} {at_new}", f"mirror remove {at_old}")
+        assert f"next: {rename}\n" in cli.run("status", new).out
+        assert cli.run(*shlex.split(rename)[1:]).code == 0 and cli.run("add", new).code == 0
+        insert(new, "later")
+        assert cli.run("wait", new, "--timeout", LIMIT).code == 0
+    assert rows(dsn, "SELECT count(*) FROM t") == [(301,)]
+    assert rows(dsn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'another'") == [(0,)]
 
 
 def test_one_that_was_removed_from_a_mirror_that_runs(cli: CommandLine, old: Path, new: Path, dsn: str) -> None:

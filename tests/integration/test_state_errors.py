@@ -36,7 +36,7 @@ PLACES: dict[str, tuple[str, str, str]] = {
     "a file": ("file", "it is a file, not a directory", "choose another --state-dir, or move that file away"),
     "under a file": ("file/below", "it is a file, not a directory", "choose another --state-dir"),
     "links in a circle": ("loop", "Symlink loop", "check the path"),
-    "no directory for files": ("/proc/self/fdinfo/state", "No such file or directory", "choose another --state-dir"),
+    "no directory for files": ("/proc/self/fdinfo/state", "cannot be made", "choose another --state-dir"),
     "a long name": ("x" * 300, "File name too long", "choose a --state-dir with a shorter path"),
 }
 

@@ -101,7 +101,9 @@ def test_a_check_for_alerts(cli: CommandLine, source: Path, writer: Writer) -> N
         done = cli.run("status", "--check")
         assert done.code == 1 and done.err == ""
         (line,) = done.out.splitlines()
-        assert line.startswith(f"{source.name}: complete: 1 row that Postgres cannot hold -- ")
+        assert line.startswith(
+            f"{source.name}: not all is equal: 1 row that Postgres cannot hold -- `mirror rejects list "
+        )
         assert cli.run(*pasted(cli, line)).code == 0
         assert cli.run("status", "--check", "--json").code == 1
         assert cli.run("pause", source).code == 0

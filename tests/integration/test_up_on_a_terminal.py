@@ -109,13 +109,18 @@ def test_a_file_that_was_moved(cli: CommandLine, shop: Path, writer: Writer) -> 
     writer.run("PRAGMA wal_checkpoint(TRUNCATE)")
     writer.close()
     moved = shop.rename(shop.with_name("moved.db"))
-    with up(cli, moved) as shown:
+    refused = cli.run("up", moved).error
+    assert f"it has the rows of {shop}, which is not there any more" in refused
+    assert f"mirror rename {shop} {moved}" in commands_in(refused)
+    # A state directory that knows nothing of the first one: its tables do.
+    another = "--state-dir", str(cli.folder / "another")
+    with up(cli, moved, *another) as shown:
         text = shown.until(lambda text: "but none of its tables can be mirrored" in text)
         assert "✗ moved.db: none of its 3 tables can be mirrored" in text and "✓" not in text
-        assert f"mirror rename {shop} {moved}" in commands_in(text)
+        assert any(step.startswith(f"mirror rename {shop} {moved}") for step in commands_in(text))
         assert shown.end(signal.SIGINT) == 2
         assert "Next:" not in shown.text and shown.text.count("mirrors another source") == 1, "it is told once"
-    done = cli.run("up", moved, "--once")
+    done = cli.run("up", moved, "--once", *another)
     assert done.code == 2 and done.err.count("mirrors another source") == 1, done
     assert "mirror rename" in done.err.splitlines()[-1]
 

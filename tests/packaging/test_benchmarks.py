@@ -11,6 +11,7 @@ import pytest
 
 BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench"
 TINY = {
+    "adopt": ["--rows", "500", "--rounds", "1", "--seconds", "0.3", "--rate", "100"],
     "agents": ["--stores", "3", "--commits", "10"],
     "bulk": ["--rows", "500", "--rounds", "1"],
     "changes": ["--singles", "10", "--rows", "1000", "--rounds", "1"],
@@ -50,7 +51,20 @@ def test_all_are_here() -> None:
 
 
 #: These take long on little, too, or what they use is used by others.
-SLOW = {"agents", "cutover", "downtime", "fleet", "hook", "lag", "memory", "parity", "snapshot", "storage", "watch"}
+SLOW = {
+    "adopt",
+    "agents",
+    "cutover",
+    "downtime",
+    "fleet",
+    "hook",
+    "lag",
+    "memory",
+    "parity",
+    "snapshot",
+    "storage",
+    "watch",
+}
 SLOW |= {"writer"}
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import click
@@ -143,6 +144,9 @@ class Reader:
                 store = self._cli.folder / word
                 if not store.exists() and word == "dashboard.db":
                     create_dashboard(store).close()
+                elif not store.exists() and word == "other.db":
+                    with closing(sqlite3.connect(store)) as other:  # not the tables of the file beside it
+                        other.execute("CREATE TABLE other(id INTEGER PRIMARY KEY)")
                 elif not store.exists():
                     shutil.copyfile(self._cli.folder / "memory.db", store)
         return found

@@ -15,6 +15,7 @@ FORMS = (
     Form("timestamptz", zone="America/Havana", unit="ms", digits=0, empty_is_null=True),
     Form("timestamp"),
     Form("timestamp", zone="Europe/Berlin", unit="us", digits=3),
+    Form("timestamp", zone="Europe/Paris", unit="ms", digits=0, empty_is_null=True),
     Form("date"),
     Form("date", zone="America/Havana", unit="s"),
     Form("time"),
@@ -60,9 +61,15 @@ _TRAPS = r"""now|today|infinity|epoch|allballs|01/02/2026|20260101|2026-01-02 24
 2026-03-29 02:30:00|2026-10-25 02:30:00|2026-10-25T02:30:00+01:00|2026-07-02T22:00:00Z|t|f|true|false|red|light blue
 it's|Red|null|{}|[]|[1,2]|[[1],[2]]|["a","NULL",null]|{"a":1,"a":2}|"\u0000"|"\ud800"|[1e400]|[true]|10.1|10.0.0.1
 10.0.0.1/8|10.0.0.0/8|::1|::1/64|fe80::1%eth0|::ffff:1.2.3.4|1 day, 2:03:04.5|-1 day, 23:59:59|-0:00:05|P1DT2H|-PT5.5S
-PT1,5S|12:00+02|03:04|12:34:56.5|23:59:59.999999|23:59:59.9999999|3.335|99999.995|0.00995|-12.50|a b |  |\|"|'|{a,b}|{"a"}
-äöü|😀|01234567-89ab-cdef-0123-456789abcdef|0123456789ABCDEF0123456789abcdef|urn:uuid:01234567-89ab-cdef-0123-456789abcdef
-１２|1969-12-31 23:59:59.500000|2026-01-02|["2026-01-02T00:00:00Z"]|[0.335,null]|[true,false]|[[]]|[[1,2],[3]]"""
+PT1,5S|12:00+02|03:04|12:34:56.5|23:59:59.999999|23:59:59.9999999|3.335|99999.995|0.00995|-12.50|a b |  |\|"|'|{a,b}
+{"a"}|äöü|😀|01234567-89ab-cdef-0123-456789abcdef|0123456789ABCDEF0123456789abcdef
+urn:uuid:01234567-89ab-cdef-0123-456789abcdef|１２|1969-12-31 23:59:59.500000|2026-01-02|["2026-01-02T00:00:00Z"]
+[0.335,null]|[true,false]|[[]]|[[1,2],[3]]|0000-00-00 24:00|0000-00-00 00:00:00Z|0000-00-00x|2026-11-01 04:00Z
+2026-11-01 05:00Z|2026-10-25 02:59:59.9999999+02:00|2026-03-29 01:59:59.9999999|9999-12-31 23:59:59.9999999Z|24:00:00
+999999999 days, 23:59:59.9999996|-1000000000 days, 23:59:59.9999999|-999999999 days, 0:00:00|P|PT|P1DT
+PT00000000000000001S|-PT86399999913600S|0.1e131072|0e131072|00e131071|1e-16383|10e-16384|1e0000000001|1.0e-16383|::/08|10.0.0.0/08
+000000000000000000012|{"a":"\ud800","a":1}|{"a":"\u0000","a":1}|"\\u0000"|"\ud83d\ude00"
+[1,null,1e2,-0]|["\ud800"]|[[[[[[1]]]]]]|[[[[[[[1]]]]]]]| null"""
 #: What Postgres' own input takes and codecs do not, limits of what they take, and some of all that they do.
 TRAPS = [trap for line in _TRAPS.split("\n") for trap in line.split("|")]
 
@@ -96,6 +103,9 @@ def hostile_values() -> st.SearchStrategy[Value]:
         st.integers(-62_135_596_801, 253_402_300_800),
         st.floats(allow_nan=False),
         st.floats(-1e6, 1e6),
+        st.floats(-7e10, 3e11),
+        st.floats(-7e16, 3e17),
+        st.integers(-62_135_596_801_000, 253_402_300_800_000),
         st.integers(-(10**7), 10**7).map(lambda number: number / 1000),
         st.sampled_from(TRAPS),
         times,

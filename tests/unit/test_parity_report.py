@@ -171,6 +171,11 @@ def test_declared_losses() -> None:
     assert "  c: seen: different in 2 rows; declared losses: 1 value without their offset\n" in shown(different)
 
 
+def test_where_others_have_written_the_step_is_the_one_that_works() -> None:
+    made = replace(report(DIFFERENT), others_wrote=True)
+    assert made.next_steps[0].startswith("mirror parity s.db --repair --replace-rows --dry-run  # ")
+
+
 def test_what_a_repair_would_write() -> None:
     plan = (
         Planned("c", 1, 2, 0, "", others=True),

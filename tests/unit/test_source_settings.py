@@ -12,6 +12,7 @@ from mirror.cli.options import own_schema_command, schema_of
 from mirror.core.config.settings import Settings, SourceSettings
 from mirror.core.errors import StateError
 from mirror.core.folders import known_sources, source_folder
+from mirror.core.locks import SourceLock
 from mirror.core.source_settings import proposed_schema, remember_schema, remembered_schema
 from mirror.core.versions import stamped
 
@@ -102,6 +103,20 @@ def test_the_command_can_be_pasted(tmp_path: Path) -> None:
     arguments = ("--state-dir", "/s", "--schema", "x y", "--postgres", "p")
     settings = Settings((source,), None, tmp_path, "x y", arguments=arguments)
     assert own_schema_command(settings, source, "x y").endswith(" --state-dir /s --postgres p --schema my_shop")
+
+
+def test_of_a_source_that_a_mirror_has_they_are_two(tmp_path: Path) -> None:
+    """It is given up first; and where that mirror has others as well, it is that one which goes on with it."""
+    source, other = tmp_path / "shop.db", tmp_path / "other.db"
+    settings = Settings((source,), None, tmp_path, None, arguments=("--state-dir", str(tmp_path), "--schema", "a"))
+    named = f"{source} --state-dir {tmp_path}"
+    lock = SourceLock(source_folder(tmp_path, source), source)
+    assert own_schema_command(settings, source, "a") == f"mirror remove {named} && mirror up {named} --schema shop"
+    beside = SourceLock(source_folder(tmp_path, other), other)
+    assert own_schema_command(settings, source, "a") == f"mirror remove {named} && mirror add {named} --schema shop"
+    beside.release()
+    lock.release()
+    assert own_schema_command(settings, source, "a") == f"mirror up {named} --schema shop"
 
 
 def test_what_cannot_be_read_is_an_error_of_the_source(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from mirror.core.folders import known_sources, resolve, source_folder
 from mirror.core.locks import SourceLock
 from mirror.core.sockets import control_path, make_control_path, require_private
 from mirror.sidecar.kept_report import kept_report
+from mirror.sidecar.source_folder import SourceFolder
 from tests.support import stranger
 
 #: Takes a lock, says so, and keeps it until its input ends.
@@ -278,3 +279,16 @@ def test_status_of_a_stopped_mirror_whose_files_are_damaged(tmp_path: Path, dama
     status = kept_report(tmp_path / "source.db", "public", tmp_path)
     assert (status.phase, status.applied) == ("stopped", None)
     assert status.last_error is not None and "damaged" in status.last_error
+
+
+def test_a_source_that_was_never_there_leaves_nothing_behind(tmp_path: Path) -> None:
+    """One that is there, or of which something was read, keeps its folder."""
+    misspelt, there, gone = (tmp_path / name for name in ("misspelt.db", "there.db", "gone.db"))
+    there.touch()
+    for source in (misspelt, there, gone):
+        folder = SourceFolder(source_folder(tmp_path, source), source)
+        if source == gone:
+            (folder.folder / "spool" / "1").touch()
+        folder.release()
+        folder.release()
+    assert known_sources(tmp_path) == sorted((gone, there))

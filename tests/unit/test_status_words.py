@@ -15,6 +15,7 @@ from mirror.cli import status_words as words
 from mirror.cli.fleet import done_with, print_done
 from mirror.cli.status_view import folded, show
 from mirror.core.happened import definitions, happened
+from mirror.core.peer import start_step
 from mirror.core.status import (
     AroundReport,
     EventsReport,
@@ -41,6 +42,18 @@ def shown(width: int, *reports: StatusReport, problem: str | None = None) -> lis
     out = io.StringIO()
     show(Console(file=out, width=width), reports, AroundReport(), problem)
     return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_several_that_are_stopped_have_one_step() -> None:
+    """As one mirror has had them; of a single one it is its own."""
+    stopped = [
+        report(f"{name}.db", phase=Phase.STOPPED, stopped_at=1.0, next_steps=[start_step(Path(f"/s/{name}.db"), "")])
+        for name in "ab"
+    ]
+    assert [line for line in shown(200, *stopped) if "next: " in line] == [
+        "next: start them with `mirror up /s/a.db /s/b.db`"
+    ]
+    assert "a.db: next: start it with `mirror up /s/a.db`" in shown(200, stopped[0])
 
 
 def wait(code: str, **given: Any) -> StatusReport:
@@ -154,6 +167,7 @@ def test_the_last_comparison() -> None:
     assert of() == "never compared"
     assert of(proof="verified", age_seconds=180, rows=200_133) == "checked 3 min ago: equal, 200,133 rows"
     assert of(proof="verified", age_seconds=30, rows=1) == "checked 30 s ago: equal, 1 row"
+    assert of(proof="verified", age_seconds=21, rows=1, by_itself=True) == "checked by itself 21 s ago: equal, 1 row"
     assert of(proof="stale", age_seconds=30 * 3600, rows=1, headline="equal: 1 table, 1 row") == (
         "checked 30 h ago: equal: 1 table, 1 row"
     )

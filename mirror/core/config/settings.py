@@ -223,6 +223,12 @@ class Settings:
         return "".join(f" {shlex.quote(argument)}" for argument in self.arguments)
 
     @property
+    def without_schema(self) -> str:
+        """As :attr:`options`, without ``--schema``: for commands that go by what is remembered, or name another one."""
+        pairs = zip(self.arguments[::2], self.arguments[1::2], strict=True)
+        return "".join(f" {name} {shlex.quote(value)}" for name, value in pairs if name != "--schema")
+
+    @property
     def agents(self) -> Mapping[Path, str]:
         """The agents that are configured for sources."""
         return {entry.path: entry.agent for entry in self.configured if entry.agent is not None}

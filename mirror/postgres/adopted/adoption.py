@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Self
 
+from msgspec import structs
+
 from mirror.core.adopted import form_of_codec
 from mirror.core.errors import ConfigError
+from mirror.core.rows import RowChange
 from mirror.core.rules import Rules
 from mirror.core.tables import ColumnMapping, ColumnType, Table, TableMapping
 from mirror.postgres.adopted import decisions as decided
 from mirror.postgres.adopted import guards
 from mirror.postgres.adopted.catalog import read_tables
-from mirror.postgres.adopted.decisions import Decisions
+from mirror.postgres.adopted.decisions import Decisions, of_name
 from mirror.postgres.adopted.found import FoundTable
 from mirror.postgres.adopted.mapping import map_table, pair_tables
+from mirror.postgres.adopted.writing import chosen_form, form_of
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.target import Conn, Target
 
@@ -49,7 +54,7 @@ class Adoption:
 
     def look(self) -> None:
         """Look at the application's tables as they are now: its migrations may have changed them."""
-        self._found = read_tables(self._conn, self._decisions.schema)
+        self._found = read_tables(self._conn, self._decisions.schema, count=False)
 
     @property
     def rules(self) -> Rules:
@@ -60,6 +65,30 @@ class Adoption:
     def replace_rows(self) -> bool:
         """Whether rows that the source does not have may go, when a table is first filled."""
         return self._decisions.replace_rows
+
+    def decide(self, table: Table, rows: Callable[[Table], Iterable[RowChange]]) -> None:
+        """Decide by its rows how the key of a table is written, where that was not decided when it was adopted: it had
+        none then. Saved at once. Raises psycopg's errors.
+        """
+        try:
+            target = self.target(table)
+        except ConfigError:
+            return  # it is refused
+        counts = {name: Counter[str]() for name in target.undecided}
+        if not counts:
+            return
+        kinds = {each.source: form_of_codec(each.codec).kind for each in target.columns}
+        places = [(table.position(name), kinds[name], found) for name, found in counts.items()]
+        for change in rows(table):
+            for at, kind, found in places:
+                if change.after is not None and change.after[at] is not None:
+                    found[form_of(kind, change.after[at])] += 1
+        chosen = {name: form for name, found in counts.items() if (form := chosen_form(found)[0])}
+        if chosen:
+            held = dict(of_name(self._decisions.only, table.name) or {})
+            only = {**self._decisions.only, table.name: {**held, **chosen}}
+            self._decisions = replace(self._decisions, only=only)
+            decided.save(self._conn, self._source_id, self._decisions)
 
     def target(self, table: Table) -> Target:
         """Where a table is to be stored by now; raises :class:`ConfigError`."""
@@ -103,6 +132,6 @@ def _with_uniques(mapping: TableMapping, found: FoundTable) -> TableMapping:
     def marked(column: ColumnMapping) -> ColumnMapping:
         if column.name not in names or column.name in key:
             return column
-        return replace(column, codec=replace(form_of_codec(column.codec), unique=True).codec)
+        return replace(column, codec=structs.replace(form_of_codec(column.codec), unique=True).codec)
 
     return replace(mapping, columns=tuple(map(marked, mapping.columns)))

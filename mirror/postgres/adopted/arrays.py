@@ -3,7 +3,8 @@
 Each element is what the form of the elements takes. true and false go where that is boolean, and nowhere else. A
 number goes by its text into numeric, elsewhere as an integer or a double; an object nowhere. Arrays in each other are
 one array of several dimensions, at most 6, if all of one depth have one length, which is not 0: Postgres has no empty
-ones in others. An array of JSON takes null alone, because there an array in it could be either.
+ones in others. An array of JSON takes null alone, because there an array in it could be either. The document null is
+NULL: a column of JSON holds it for the absence that a column of arrays has NULL for (SQLAlchemy writes it so).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mirror.postgres.adopted.json_values import document
 from mirror.postgres.codecs import MAX_ROW_BYTES, OVERSIZED, Reject, size_of
 from mirror.postgres.json_forms import Number
 
+NULL = "a JSON null is NULL"
 NOT_AN_ARRAY = "a text that is not a JSON array"
 RAGGED = "an array that is not rectangular"
 TOO_DEEP = "an array of more than 6 dimensions"
@@ -41,13 +43,16 @@ def array(form: Form, conversion: Callable[[Form], Conversion]) -> Conversion:
     assert element is not None, "an array has a form of its elements"
     convert_element = conversion(element)
     kind = element.kind
-    number: Callable[[str], Value] = str if kind == "numeric" else float
+    number: Callable[[str], Value] = str if kind == "numeric" else _real
     integer: Callable[[str], Value] = str if kind == "numeric" else _integer
 
     def convert(value: Value, note: Note = unheard, /) -> str | None:
         if value is None:
             return None
         found = _parsed(document(clean_text(value, "arrays")))
+        if found is None:
+            note(NULL)
+            return None
         shape = _shape(found, MAX_DIMENSIONS)
         if shape == (0,):
             return "{}"
@@ -84,12 +89,12 @@ def quoted(text: str | None) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _parsed(text: str) -> list[Any]:
+def _parsed(text: str) -> list[Any] | None:
     try:
         found = json.loads(text, parse_int=Number, parse_float=Number)
     except RecursionError as error:
         raise Reject(TOO_DEEP) from error
-    if not isinstance(found, list):
+    if found is not None and not isinstance(found, list):
         raise Reject(NOT_AN_ARRAY)
     return found
 
@@ -109,6 +114,13 @@ def _shape(items: list[Any], dimensions: int) -> tuple[int, ...]:
     if 0 in first:
         raise Reject(EMPTY_INSIDE)
     return (len(items), *first)
+
+
+def _real(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise Reject(OUT_OF_RANGE)
+    return number
 
 
 def _integer(text: str) -> int:

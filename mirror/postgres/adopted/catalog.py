@@ -29,17 +29,17 @@ class _Type(NamedTuple):
     sql: str
 
 
-def read_tables(conn: Conn, schema: str) -> dict[str, FoundTable]:
+def read_tables(conn: Conn, schema: str, *, count: bool = True) -> dict[str, FoundTable]:
     """The tables of a schema by name, without those that mirrors have made. Raises psycopg's errors.
 
     ``conn``: with the mirror's settings (:func:`mirror.postgres.sessions.connect`, raw): the names of types depend on
-    its search path. Rows of small tables are counted.
+    its search path. ``count``: the rows of small tables are counted.
     """
     rows = conn.execute(statement("adopted_tables"), (schema,)).fetchall()
     used = sorted({column["type"] for row in rows for column in row[4]})
     types = _read_types(conn, used)
     own = _mirrors_own(conn, schema)
-    return {row[0]: _table(conn, schema, row, types) for row in rows if row[0] not in own}
+    return {row[0]: _table(conn, schema, row, types, count=count) for row in rows if row[0] not in own}
 
 
 def _mirrors_own(conn: Conn, schema: str) -> frozenset[str]:
@@ -58,7 +58,7 @@ def _read_types(conn: Conn, oids: Iterable[int]) -> dict[int, _Type]:
     return {row[0]: _Type(*row) for row in conn.execute(statement("adopted_types"), (listed,)).fetchall()}
 
 
-def _table(conn: Conn, schema: str, row: tuple[Any, ...], types: Mapping[int, _Type]) -> FoundTable:
+def _table(conn: Conn, schema: str, row: tuple[Any, ...], types: Mapping[int, _Type], *, count: bool) -> FoundTable:
     name, partitioned, estimate, size, columns, uniques, refs, checks, triggers = row
     return FoundTable(
         schema,
@@ -92,7 +92,7 @@ def _table(conn: Conn, schema: str, row: tuple[Any, ...], types: Mapping[int, _T
         tuple(Check(check, expression, tuple(names)) for check, expression, names in checks),
         tuple(triggers),
         partitioned,
-        _rows(conn, schema, name, estimate, size),
+        _rows(conn, schema, name, estimate, size) if count else None,
     )
 
 

@@ -12,6 +12,7 @@ transaction, and :func:`put_back` makes them again.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import LiteralString
 
 from psycopg import errors
 from psycopg.sql import SQL, Composed, Identifier
@@ -23,6 +24,7 @@ from mirror.postgres.target import Conn
 #: How long to wait for others that use a table.
 _LOCK_SECONDS = 10
 FOREIGN_KEY, TRIGGER = "foreign key", "trigger"
+NOT_VALID: LiteralString = " NOT VALID"
 
 
 def suspend(conn: Conn, source_id: int, schema: str, tables: Collection[str]) -> None:
@@ -37,7 +39,7 @@ def suspend(conn: Conn, source_id: int, schema: str, tables: Collection[str]) ->
         try:
             with conn.transaction():
                 conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'".encode())
-                _set_aside(conn, source_id, schema, tables)
+                set_aside(conn, source_id, schema, tables)
         except errors.LockNotAvailable as error:
             raise SinkError(
                 "set foreign keys aside",
@@ -48,12 +50,18 @@ def suspend(conn: Conn, source_id: int, schema: str, tables: Collection[str]) ->
             ) from error
 
 
-def _set_aside(conn: Conn, source_id: int, schema: str, tables: Collection[str]) -> None:
+def set_aside(conn: Conn, source_id: int, schema: str, tables: Collection[str]) -> None:
+    """Drop the foreign keys of these tables and to them, and switch their triggers off, in the caller's transaction.
+
+    :func:`put_back` makes them again. Raises psycopg's errors.
+    """
     found = conn.execute(statement("adopted_guards"), (schema, list(tables))).fetchall()
     for kind, table_schema, table, name, definition in found:
         conn.execute(
+            # It may be noted already: a migration of the application has made it again since.
             "INSERT INTO mirror.set_aside (source_id, schema_name, table_name, kind, name, definition)"
-            " VALUES ($1::bigint, $2::text, $3::text, $4::text, $5::text, $6::text)",
+            " VALUES ($1::bigint, $2::text, $3::text, $4::text, $5::text, $6::text)"
+            " ON CONFLICT (schema_name, table_name, kind, name) DO UPDATE SET definition = excluded.definition",
             (str(source_id), table_schema, table, kind, name, definition),
         )
         at = Identifier(table_schema, table)
@@ -61,11 +69,13 @@ def _set_aside(conn: Conn, source_id: int, schema: str, tables: Collection[str])
         conn.execute(SQL(step).format(at, Identifier(name)))
 
 
-def put_back(conn: Conn, source_id: int) -> None:
-    """Make again what was set aside for a source, in the caller's transaction; foreign keys are not validated yet.
+def put_back(conn: Conn, source_id: int) -> list[str]:
+    """Make again what was set aside for a source, in the caller's transaction.
 
-    Raises psycopg's errors.
+    Returns the foreign keys, each with its table, that are NOT VALID now and were not before: rows that the mirror
+    wrote refer to none. Raises psycopg's errors.
     """
+    invalid = []
     for kind, schema, table, name, definition in conn.execute(
         "SELECT kind, schema_name, table_name, name, definition FROM mirror.set_aside s WHERE source_id = $1::bigint"
         " AND pg_catalog.to_regclass(pg_catalog.format('%I.%I', schema_name, table_name)) IS NOT NULL"
@@ -73,7 +83,15 @@ def put_back(conn: Conn, source_id: int) -> None:
         (str(source_id),),
     ).fetchall():
         conn.execute(_made_again(kind, schema, table, name, definition))
+        if kind == FOREIGN_KEY and not definition.endswith(NOT_VALID):
+            try:
+                with conn.transaction():
+                    at = Identifier(schema, table)
+                    conn.execute(SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(at, Identifier(name)))
+            except errors.ForeignKeyViolation:
+                invalid.append(f"{schema}.{table}: {name}")
     conn.execute("DELETE FROM mirror.set_aside WHERE source_id = $1::bigint", (str(source_id),))
+    return invalid
 
 
 def _made_again(kind: str, schema: str, table: str, name: str, definition: str) -> Composed:
@@ -82,5 +100,5 @@ def _made_again(kind: str, schema: str, table: str, name: str, definition: str) 
         return SQL("ALTER TABLE {} ENABLE {} TRIGGER {}").format(
             at, SQL("" if definition == "O" else "ALWAYS" if definition == "A" else "REPLICA"), Identifier(name)
         )
-    more = SQL("") if definition.endswith(" NOT VALID") else SQL(" NOT VALID")
+    more = SQL("" if definition.endswith(NOT_VALID) else NOT_VALID)
     return SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(at, Identifier(name), SQL(definition)) + more

@@ -63,8 +63,7 @@ def microseconds(number: float, unit: str, digits: int, note: Note) -> int:
     if denominator == 1 and numerator % step == 0:
         return numerator
     rounded = half_even(numerator, denominator * step) * step
-    kept = rounded == numerator if denominator == 1 else rounded / UNITS[unit] == number
-    if not kept:
+    if type(number) is int or rounded / UNITS[unit] != number:
         note(places(digits))
     return rounded
 

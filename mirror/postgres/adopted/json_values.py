@@ -3,7 +3,7 @@
 A text is JSON as RFC 8259 has it: white space is space, tab, line feed and carriage return; no NaN, no byte order
 mark; ``\\ud800`` to ``\\udfff`` only in pairs. At most 500 arrays and objects lie in each other: Postgres' own limit
 depends on its stack. Two members of one name are JSON. json keeps the text as it is; jsonb has no NUL in strings, and
-numbers as numeric holds them.
+numbers as numeric holds them; it writes out what has an exponent, so that programs read an integer for ``1e300``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ NOT_JSON = "a text that is not JSON"
 NOT_UTF8 = "a blob that is not JSON in UTF-8"
 TOO_DEEP = "JSON of too many levels"
 NUL = "JSON with a NUL character"
+WRITTEN_OUT = "a number with an exponent is an integer"
 OUT_OF_RANGE = "JSON with a number that numeric does not hold"
 
 #: Arrays and objects in each other.
@@ -37,6 +38,7 @@ _TOKENS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{\]}]|-?\d[-+.0-9eE]*+', r
 #: 0 for each digit, e for E.
 _SHAPE = bytes.maketrans(b"0123456789E", b"0000000000e")
 _MANY_DIGITS = b"0" * 5000
+_EXPONENT = re.compile(r"\d[eE]", re.ASCII)
 #: In jsonb, a value of so few bytes that it is read from one or two characters, with all that describes it.
 _ROOM_OF_A_VALUE = 16
 
@@ -46,8 +48,13 @@ def jsonb(form: Form) -> Conversion:
 
     def convert(value: Value, note: Note = unheard, /) -> str | None:
         if type(value) is not str and type(value) is not bytes:
-            return _of_other(value)
+            text = _of_other(value)
+            if text is not None and _is_written_out(text):
+                note(WRITTEN_OUT)
+            return text
         text = document(value)
+        if note is not unheard and _is_written_out(text):
+            note(WRITTEN_OUT)
         if "\\u0000" in text or _may_be_out_of_range(text.encode().translate(_SHAPE, b"+-")):
             _check_tokens(text)
         _check_room(text)
@@ -101,6 +108,14 @@ def _of_other(value: Value) -> str | None:
 def _may_be_out_of_range(shape: bytes) -> bool:
     """Whether there is an exponent of 4 digits, or a number of 5000, in a document or in its strings."""
     return b"0e0000" in shape or _MANY_DIGITS in shape
+
+
+def _is_written_out(text: str) -> bool:
+    """Whether a number with an exponent has no digit after the point once it is written without it."""
+    if _EXPONENT.search(text) is None:
+        return False
+    numbers = (DECIMAL.fullmatch(token[0]) for token in _TOKENS.finditer(text))
+    return any(each and each[3] is not None and int(each[3]) >= len(each[2] or "") for each in numbers)
 
 
 def _depth(text: str) -> int:

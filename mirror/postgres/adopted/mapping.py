@@ -11,10 +11,12 @@ where the source has the same columns unique: else two of its rows would become 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
-from mirror.core.adopted import Form, Kind
+from msgspec.structs import replace
+
+from mirror.core.adopted import MANY_FORMS, Form, Kind
 from mirror.core.rules import folded
 from mirror.core.tables import ColumnMapping, Table, TableMapping
 from mirror.postgres.adopted.decisions import Decisions, of_name
@@ -52,11 +54,6 @@ TIMES: frozenset[Kind] = frozenset(("timestamptz", "timestamp", "date"))
 _ZONED = TIMES
 #: Kinds that keep some digits of a second.
 _DIGITS = frozenset(("timestamptz", "timestamp", "time"))
-#: Kinds in which one value of Postgres has several of SQLite's: in a key only one form of them is taken.
-MANY_FORMS: frozenset[Kind] = frozenset(
-    ("timestamptz", "timestamp", "date", "time", "interval", "uuid", "boolean", "jsonb", "json", "numeric",
-     "int2", "int4", "int8", "float4", "float8", "inet", "cidr", "bytea", "array", "char", "citext")
-)  # fmt: skip
 #: Of an interval's limits: all its fields, and a fraction of six digits.
 _ALL_FIELDS, _FULL = 0x7FFF, 0xFFFF
 #: What the mirror adds to a table of the application's, and takes away in the end.

@@ -29,7 +29,8 @@ MAX_WHOLE, MAX_FRACTION = 131_072, 16_383
 
 #: Groups: the digits before the point, those after it, the exponent.
 DECIMAL = re.compile(r"-?(\d+)(?:\.(\d+))?(?:[eE]([-+]?\d{1,9}))?", re.ASCII)
-_INTEGER = re.compile(r"-?0*\d{1,19}", re.ASCII)
+#: Groups: the sign, the digits without zeros in front.
+_INTEGER = re.compile(r"(-?)0*(\d{1,19})", re.ASCII)
 #: Rounds nothing that is in range.
 _EXACT = Context(prec=2 * (MAX_WHOLE + MAX_FRACTION), rounding=ROUND_HALF_EVEN)
 
@@ -117,9 +118,10 @@ def integer(form: Form) -> Conversion:
             return None
         else:
             text = clean_text(value, "integers")
-            if _INTEGER.fullmatch(text) is None:
-                raise Reject(NOT_AN_INTEGER if DECIMAL.fullmatch(text) else NOT_A_NUMBER)
-            number = int(text)
+            match = _INTEGER.fullmatch(text)
+            if match is None:
+                raise Reject(_why_no_integer(text))
+            number = int(match[1] + match[2])
         if -limit <= number < limit:
             return str(number)
         raise Reject(OUT_OF_RANGE)
@@ -127,19 +129,24 @@ def integer(form: Form) -> Conversion:
     return convert
 
 
+def _why_no_integer(text: str) -> str:
+    match = DECIMAL.fullmatch(text)
+    if match is None:
+        return NOT_A_NUMBER
+    return OUT_OF_RANGE if match[2] is None and match[3] is None else NOT_AN_INTEGER
+
+
 def float8(form: Form) -> Conversion:
-    """Doubles; the text is the shortest one that is this double."""
+    """Doubles, infinite ones too; the text is the shortest one that is this double."""
 
     def convert(value: Value, note: Note = unheard, /) -> str | None:
-        if type(value) is float and math.isfinite(value):
-            return repr(value)
         return None if value is None else repr(_double(value))
 
     return convert
 
 
 def float4(form: Form) -> Conversion:
-    """Doubles, rounded to single precision."""
+    """Doubles, rounded to single precision; those that would become infinite by that are rejects."""
 
     def convert(value: Value, note: Note = unheard, /) -> str | None:
         if value is None:
@@ -158,7 +165,7 @@ def float4(form: Form) -> Conversion:
 
 def _double(value: Value) -> float:
     if type(value) is float:
-        if not math.isfinite(value):
+        if math.isnan(value):  # SQLite has none
             raise Reject(NOT_FINITE)
         return value
     if type(value) is not int:

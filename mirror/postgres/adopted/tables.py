@@ -31,14 +31,17 @@ def adopt(conn: Conn, source_id: int, target: Target) -> None:
             raise RefusedError(
                 _OPERATION, place, f"{place} mirrors a table of {path}", next_step=f"mirror remove {path}"
             )
-    if target.key is None:
-        name = Identifier(f"{target.name[:50]}_mirror_rowid")
-        conn.execute(
-            SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} bigint").format(table_sql(target), Identifier(ROWID))
-        )
-        conn.execute(
-            SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} ({})").format(name, table_sql(target), Identifier(ROWID))
-        )
+    if target.key is None and not held:
+        if conn.execute(statement("has_column"), (target.schema, target.name, ROWID)).fetchone() == (True,):
+            raise RefusedError(
+                _OPERATION,
+                place,
+                f"{place} has a column {ROWID} of its own, which the mirror needs: neither side has a key",
+                next_step=f"give the table a key in Postgres, or `mirror adopt` again with --exclude {target.source}",
+            )
+        at, name = table_sql(target), Identifier(ROWID)
+        conn.execute(SQL("ALTER TABLE {} ADD COLUMN {} bigint").format(at, name))
+        conn.execute(SQL("CREATE UNIQUE INDEX ON {} ({})").format(at, name))
     if not is_intact(conn, target):
         raise RefusedError(
             _OPERATION,
@@ -77,7 +80,7 @@ def require_replaceable(conn: Conn, target: Target, stage: Stage | None) -> None
             _OPERATION,
             place,
             f"{counted(row[0], 'row')} of {place} {'is' if row[0] == 1 else 'are'} not in the source, and would go",
-            next_step="`mirror adopt` again with --replace-rows, or with --keep for the table",
+            next_step="`mirror adopt` again with --replace-rows, or with --exclude for the table",
         )
 
 

@@ -23,8 +23,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from datetime import timedelta
+from itertools import product
 
 from mirror.core.adopted import Form, Kind
 from mirror.core.values import Value
@@ -66,6 +67,19 @@ def common_form(forms: Iterable[str]) -> str:
     if long == short + _UPPER or (short != long and _FRACTION.sub("", long) == short):
         return _FRACTION.sub(r"[.\1]", long)
     return ""
+
+
+def chosen_form(counts: Mapping[str, int]) -> tuple[str, Set[str]]:
+    """The form for :attr:`Form.only` that takes most of the values, of which ``counts`` says how many have which form;
+    and those forms of which it takes values. Empty where none is known.
+    """
+    known = [form for form in counts if form]
+    offered = {common_form(pair): {*pair} for pair in product(known, known)}
+    offered.pop("", None)
+    if not offered:
+        return "", frozenset()
+    chosen = max(offered, key=lambda form: sum(counts[each] for each in offered[form]))
+    return chosen, offered[chosen]
 
 
 def has_form(kind: Kind, value: Value, only: str) -> bool:

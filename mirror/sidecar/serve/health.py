@@ -14,7 +14,7 @@ import msgspec
 from mirror.core.commands import command
 from mirror.core.status import Phase, RedisReport, StatusReport, is_lost
 from mirror.core.words import counted
-from mirror.sidecar.next_steps import comparison, look_at_rejects, refused
+from mirror.sidecar.next_steps import comparison, refused
 from mirror.sidecar.serve.metrics import LEAST_FREE_BYTES
 
 State = Literal["ok", "degraded", "failed"]
@@ -108,7 +108,8 @@ def _complete(report: StatusReport, options: str) -> Check:
     missing = []
     if report.rejects:
         rows = counted(report.rejects, "row")
-        missing.append((f"{rows} that Postgres cannot hold", look_at_rejects(report, options)))
+        shows = f"`{command('rejects list', report.source, options)}`"
+        missing.append((f"{rows} that Postgres cannot hold", shows))
     if report.refusals:
         tables = counted(len(report.refusals), "table")
         missing.append((f"{tables} that Postgres refuses", "; ".join(refused(report, options))))
@@ -130,7 +131,7 @@ def _complete(report: StatusReport, options: str) -> Check:
                 )
             )
     if report.parity.proof == "different":
-        missing.append((f"comparison: {report.parity.headline}", comparison(report, options)))
+        missing.append((f"comparison: {report.parity.headline}", f"`{comparison(report, options)}`"))
     return Check(
         name="complete",
         state="degraded" if missing else "ok",

@@ -64,6 +64,20 @@ def connect(database: Path) -> Connection:
     return connection
 
 
+def hold(database: Path) -> Connection:
+    """Open a file that is there by the standard module, read its schema, and change nothing. Raises ``SourceError``.
+
+    For a program whose own connections are of that module, loaded yet or not.
+    """
+    connection = _Standard(database)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1")
+    except MirrorError:
+        connection.close()
+        raise
+    return connection
+
+
 def _vectors() -> str | None:
     """The file of the extension ``vec0``. Its package is not imported: that would load the standard module, too."""
     found = importlib.util.find_spec("sqlite_vec")
