@@ -17,7 +17,6 @@ import psycopg
 from psycopg import RawCursor
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from mirror.core.adopted import form_of_codec
 from mirror.core.checks import Code
 from mirror.core.errors import MirrorError, SourceError
 from mirror.core.rules import folded
@@ -28,7 +27,6 @@ from mirror.cutover.readiness import Readiness
 from mirror.cutover.references import Reference, find, orphans, raw
 from mirror.postgres.adopted import guards
 from mirror.postgres.adopted.decisions import Decisions, load
-from mirror.postgres.adopted.giving_back import SEVERAL
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import ROWID, Target
@@ -59,11 +57,6 @@ def judge(
     references = find(connection, source_id, targets)
     _judge_references(found, connection, references, targets)
     _note_guards(found, connection, source_id, references)
-    if loose_keys := _undecided(connection, targets):
-        adopt, up = found.step("adopt"), found.step("up")
-        step = f"stop the mirror; {adopt} again, with the same options, decides it; then {up}"
-        figure = f"of no one form, so the way back does not find its rows: {', '.join(loose_keys)}"
-        found.add(Code.TABLE_KEY, "keys", False, figure, step)
     rows = RawCursor(connection).execute(
         _NOT_VALID, (sorted({each.schema for each in targets}), [each.name for each in targets])
     )
@@ -82,21 +75,6 @@ def judge(
     assert decisions is not None
     _note_uniques(found, connection, declared, targets, decisions.schema)
     _note_left_out(found, declared, decisions, status)
-
-
-def _undecided(connection: psycopg.Connection[Any], targets: Iterable[Target]) -> list[str]:
-    """Columns of keys of tables with rows, of which no form was decided, as there was no row: the value that the way
-    back looks for may not be the one that the file has."""
-    found = []
-    for target in targets:
-        forms = {
-            column.source: form_of_codec(column.codec) for column in target.columns if column.name in (target.key or ())
-        }
-        names = [f"{target.source}.{name}" for name, form in forms.items() if form.kind in SEVERAL and not form.only]
-        rows = SQL("SELECT EXISTS (SELECT FROM {})").format(table_sql(target))
-        if names and connection.execute(rows).fetchone() == (True,):
-            found += names
-    return found
 
 
 def _judge_references(
@@ -221,10 +199,6 @@ def put_back(found: Readiness, connection: psycopg.Connection[Any], source_id: i
 
     Raises :class:`MirrorError` if rows break a foreign key and that was not acknowledged, and psycopg's errors.
     """
-    if loose_keys := _undecided(connection, targets):
-        step = f"{found.step('cutover plan', found.acknowledging())} says what to do"
-        detail = f"the way back does not find rows by these keys: {', '.join(loose_keys)}"
-        raise MirrorError("begin the way back", found.source, detail, next_step=step)
     references = find(connection, source_id, targets)
     with raw(connection) as conn:
         guards.put_back(conn, source_id)
