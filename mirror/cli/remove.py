@@ -45,9 +45,9 @@ class _Source:
     listed: bool
     planned: Removal | None = None
     others: list[str] = field(default_factory=list)
+    """Other schemas into which it is, or was, mirrored."""
     invalid: list[str] = field(default_factory=list)
     """Foreign keys of an application's own tables that are NOT VALID, once it is removed."""
-    """Other schemas into which it is, or was, mirrored."""
 
     @property
     def bytes(self) -> int:
