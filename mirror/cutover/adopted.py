@@ -105,7 +105,9 @@ def _judge_references(
 
 
 def _named(reference: Reference, breaches: Breaches) -> str:
-    """Orphans, with the keys of some."""
+    """Orphans, with the keys of some, where they are known."""
+    if not breaches.count:
+        return f"{reference.name} of {reference.table}"
     keys = f"{breaches.named}; …" if breaches.count > breaches.named.count("; ") + 1 else breaches.named
     return f"{reference.name}: {counted(breaches.count, 'row')} of {reference.table} ({keys})"
 
@@ -201,21 +203,23 @@ def put_back(found: Readiness, connection: psycopg.Connection[Any], source_id: i
     """
     references = find(connection, source_id, targets)
     with raw(connection) as conn:
-        guards.put_back(conn, source_id)
-    broken = {each: breaches for each in references if (breaches := orphans(connection, each, targets))}
+        invalid = set(guards.put_back(conn, source_id))  # of those that were aside; Postgres has looked at all rows
+    broken = {
+        each: breaches
+        for each in references
+        if not each.aside or (each.schema, each.table, each.name) in invalid
+        if (breaches := orphans(connection, each, targets)) or each.aside
+    }
     if broken and NAME not in found.acknowledged:
         detail = "; ".join(_named(each, breaches) for each, breaches in broken.items())
         step = f"{found.step('cutover plan', found.acknowledging())} says what to do"
         raise MirrorError("put foreign keys back", found.source, f"rows refer to none: {detail}", next_step=step)
-    loosened = 0
-    for each in broken:
-        if not each.validated:
-            continue
-        loosened += 1
+    loosened = [each for each in broken if each.validated]
+    for each in loosened:
         for text in each.loosened() if not each.aside else ():  # what was aside is so already
             connection.execute(text)
     said = f"{counted(len(references), 'foreign key')} and all triggers act"
-    return f"{said}, {loosened:,} of them for new rows only" if loosened else said
+    return f"{said}, {len(loosened):,} of them for new rows only" if loosened else said
 
 
 def number_rows(conn: psycopg.Connection[Any], targets: Iterable[Target], headroom: int) -> list[str]:

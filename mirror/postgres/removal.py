@@ -193,7 +193,7 @@ def remove(conn: Conn, planned: Removal) -> list[str]:
             release(conn, target)
         # Those that did not act on what the mirror wrote are looked at, too.
         set_aside(conn, planned.source_id, planned.schema, [target.name for target in planned.adopted])
-        invalid = put_back(conn, planned.source_id)
+        invalid = [f"{schema}.{table}: {name}" for schema, table, name in put_back(conn, planned.source_id)]
         names = [Identifier(each.schema, each.name) for each in own] + [Identifier(*each) for each in planned.kept]
         if names:  # all at once: foreign keys among them hold nothing up
             conn.execute(SQL("DROP TABLE IF EXISTS {}").format(SQL(", ").join(names)))

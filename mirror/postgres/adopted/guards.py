@@ -69,13 +69,13 @@ def set_aside(conn: Conn, source_id: int, schema: str, tables: Collection[str]) 
         conn.execute(SQL(step).format(at, Identifier(name)))
 
 
-def put_back(conn: Conn, source_id: int) -> list[str]:
+def put_back(conn: Conn, source_id: int) -> list[tuple[str, str, str]]:
     """Make again what was set aside for a source, in the caller's transaction.
 
-    Returns the foreign keys, each with its table, that are NOT VALID now and were not before: rows that the mirror
-    wrote refer to none. Raises psycopg's errors.
+    Returns the foreign keys, as schema, table and name, that are NOT VALID now and were not before: rows that the
+    mirror wrote refer to none. Raises psycopg's errors.
     """
-    invalid = []
+    invalid: list[tuple[str, str, str]] = []
     for kind, schema, table, name, definition in conn.execute(
         "SELECT kind, schema_name, table_name, name, definition FROM mirror.set_aside s WHERE source_id = $1::bigint"
         " AND pg_catalog.to_regclass(pg_catalog.format('%I.%I', schema_name, table_name)) IS NOT NULL"
@@ -89,7 +89,7 @@ def put_back(conn: Conn, source_id: int) -> list[str]:
                     at = Identifier(schema, table)
                     conn.execute(SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(at, Identifier(name)))
             except errors.ForeignKeyViolation:
-                invalid.append(f"{schema}.{table}: {name}")
+                invalid.append((schema, table, name))
     conn.execute("DELETE FROM mirror.set_aside WHERE source_id = $1::bigint", (str(source_id),))
     return invalid
 
