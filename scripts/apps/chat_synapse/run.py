@@ -270,7 +270,7 @@ def answers():
             each["user_id"] for each in anna.post("user_directory", "search", search_term="writer", limit=50)["results"]
         ),
         "people called Bert": anna.post("user_directory", "search", search_term="Bert ü")["results"],
-        "push rules": anna.get("pushrules", "global"),
+        "push rules": anna.get("pushrules", ""),
         "notifications": plain(anna.get("notifications", limit=50)),
         "tags": anna.get("user", anna.user, "rooms", lobby, "tags"),
         "direct": anna.get("user", anna.user, "account_data", "m.direct"),
