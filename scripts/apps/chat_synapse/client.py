@@ -17,7 +17,7 @@ _LIMIT = 300
 _PAUSE = 0.02
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The server has answered that it does not do that."""
 
     def __init__(self, code, body):
@@ -40,7 +40,7 @@ class Person:
         self.user, self.token, self.device = user, token, device
 
     def call(self, method, place, body=None, *, query=None, kind="application/json", raw=False):
-        """What the server answers. Raises :class:`Refused`, :class:`TimeoutError`."""
+        """What the server answers. Raises :class:`RefusedError`, :class:`TimeoutError`."""
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
         url = os.environ["CHAT_URL"] + place + (f"?{urlencode(query)}" if query else "")
@@ -57,7 +57,7 @@ class Person:
             except urllib.error.HTTPError as error:
                 said = error.read().decode(errors="replace")
                 if error.code < 500:
-                    raise Refused(error.code, said) from error
+                    raise RefusedError(error.code, said) from error
                 last = f"{error.code} {said}"
             except OSError as error:  # refused, reset, timed out
                 last = repr(error)
