@@ -125,7 +125,9 @@ def _rebuilt(name: str, found: Mapping[str, FoundTable], presets: Iterable[Prese
     """What is to be done in Postgres for a virtual table, which is not mirrored."""
     if of_name(found, name) is None:
         return "build what searches it anew in Postgres, out of the tables there"
-    said = "Postgres has a table of this name, which stays as it is: once all is copied, and at the switch, build it anew"
+    said = (
+        "Postgres has a table of this name, which stays as it is: once all is copied, and at the switch, build it anew"
+    )
     made = next((text for preset in presets if (text := of_name(preset.rebuilt, name))), "")
     return f"{said}; {made}" if made else said
 
@@ -193,7 +195,9 @@ def _find_unfinished(report: Report, source: Source, presets: Iterable[Preset]) 
         if book is None or report.decisions.left_out(book.table) == "excluded":
             continue
         if left := source.texts(book.table, book.columns):
-            detail = f"work that {preset.name} has not finished in the source, and would not do in Postgres: {_listed(left)}"
+            detail = (
+                f"work that {preset.name} has not finished in the source, and would not do in Postgres: {_listed(left)}"
+            )
             step = f"let it run on the source until the table is empty; or --exclude {book.table}, if that is no matter"
             report.problems.append(Problem("blocker", book.table, "", detail, step))
 

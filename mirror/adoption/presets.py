@@ -107,6 +107,7 @@ PRESETS: tuple[Preset, ...] = (
         # The deltas of the two stores have other names.
         compared=Bookkeeping("schema_version", ("version",)),
         epoch="ms",
+        hint=synapse.HINT,
         sequences=synapse.SEQUENCES,
         rebuilt=synapse.REBUILT,
         unfinished=Bookkeeping("background_updates", ("update_name",)),

@@ -78,3 +78,8 @@ REBUILT = {
     "event_search": "its rows are made of events and event_json",
     "user_directory_search": "its rows are made of user_directory",
 }
+HINT = (
+    "Synapse tries again and again to write: at the switch, keep it from the file with `mirror cutover advance --fence"
+    " abort`, or stop it before (`--wait`, and then `mirror cutover go`); what it finds by search in Postgres is to be"
+    " built before it starts there"
+)

@@ -343,8 +343,8 @@ def set_all(
 ) -> str:
     """Set each sequence that a source's columns have, or of which they are known; returns what to say of it.
 
-    ``free``: what is known of sequences that no column has (:func:`known`). ``room``: the headroom. Raises ``SinkError`` if the numbers of one are used up or it may not be altered, psycopg's
-    errors, ``SourceError``.
+    ``free``: what is known of sequences that no column has (:func:`known`). ``room``: the headroom. Raises
+    ``SinkError`` if the numbers of one are used up or it may not be altered, psycopg's errors, ``SourceError``.
     """
     found = find(connection, source, targets, free)
     used = [each for each in found if each.used]

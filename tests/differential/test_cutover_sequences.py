@@ -234,7 +234,9 @@ def test_numbers_of_a_program(world: World) -> None:
     assert world.next("people") == 13 + HEADROOM
     assert world.next("nobodys") == 1
     presets["people"] = ['{"column": "users.name", "where": ["age", "7"]}']
-    assert world.rails(**presets)["free sequences"].detail.endswith(": people (no whole numbers of this source in users.name)")
+    assert world.rails(**presets)["free sequences"].detail.endswith(
+        ": people (no whole numbers of this source in users.name)"
+    )
 
 
 def test_no_number_counts_down_yet(world: World) -> None:

@@ -403,7 +403,7 @@ def test_characters_of_a_fixed_number(
     with psycopg.connect(dsn, autocommit=True) as app:
         app.execute('CREATE TABLE fixed(lock char(1) PRIMARY KEY, code char(3), codes char(2)[], "any" bpchar)')
         writer.run(
-            "CREATE TABLE fixed(lock CHAR(1) PRIMARY KEY, code CHAR(3), codes TEXT, \"any\" TEXT)",
+            'CREATE TABLE fixed(lock CHAR(1) PRIMARY KEY, code CHAR(3), codes TEXT, "any" TEXT)',
             "INSERT INTO fixed VALUES ('X', 'ab', '[\"a\", null]', 'any'), ('Y', NULL, NULL, NULL)",
         )
         adopt(cli, database)
