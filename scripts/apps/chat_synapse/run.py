@@ -389,11 +389,14 @@ def rooms_and_people(there):
     old = {each.user for each in there["people"].values()}
     assert not {new.user, numbered.user, guest.user} & old
     again = login("newcomer")
-    room = again.post("createRoom", preset="public_chat", room_alias_name="new", invite=[anna.user])["room_id"]
+    room = again.post(
+        "createRoom", preset="public_chat", visibility="public", room_alias_name="new", invite=[anna.user]
+    )["room_id"]
     for person in (anna, numbered):
         person.post("join", room)
         person.say(room, "hello", "hello")
     assert len(again.get("rooms", room, "joined_members")["joined"]) == 3
+    until(lambda: anna.post("user_directory", "search", search_term="newcomer")["results"])
     found = anna.post("user_directory", "search", search_term="newcomer")["results"]
     assert [each["user_id"] for each in found] == [new.user]
     assert room in {each["room_id"] for each in anna.get("publicRooms")["chunk"]}
@@ -414,7 +417,8 @@ def changes(there):
     anna.put("rooms", lobby, "state", "m.room.topic", topic="another topic")
     assert bert.get("rooms", lobby, "state", "m.room.topic")["topic"] == "another topic"
     anna.put("profile", anna.user, "displayname", displayname="Anna anew")
-    assert bert.get("rooms", lobby, "joined_members")["joined"][anna.user]["display_name"] == "Anna anew"
+    # Synapse tells the rooms in the background.
+    until(lambda: bert.get("rooms", lobby, "joined_members")["joined"][anna.user]["display_name"] == "Anna anew")
     event = bert.say(lobby, "use 2", "gone soon")
     bert.put("rooms", lobby, "redact", event, "use 3")
     assert bert.get("rooms", lobby, "event", event)["content"] == {}
@@ -433,6 +437,14 @@ def forbidden(there):
     refused(403, lambda: clara.put("rooms", there["rooms"]["lobby"], "state", "m.room.name", name="mine"))
     refused(400, lambda: register("anna"))
     refused(400, lambda: anna.post("createRoom", room_alias_name="lobby"))
+
+
+def until(look):
+    """Wait for what the server does in the background."""
+    end = time.monotonic() + 120
+    while not look():
+        assert time.monotonic() < end, "it has not done it"
+        time.sleep(0.05)
 
 
 def refused(code, call):
