@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def examine(path: Path, conn: Conn, wishes: Wishes, progress: Callable[[str], ob
         report = Report(str(path), _begin(wishes, presets))
         report.presets = tuple(preset.name for preset in presets)
         report.hints = tuple(preset.hint for preset in presets if preset.hint and wishes.zone is None)
-        report.virtual = tuple(str(table) for table in whole.virtual)
+        report.virtual = {str(table): _rebuilt(table.name, found, presets) for table in whole.virtual}
         if are_checkpoints(whole.tables, found):
             detail = "these are LangGraph's checkpointers, which have another model of data in Postgres"
             step = (
@@ -79,6 +79,7 @@ def examine(path: Path, conn: Conn, wishes: Wishes, progress: Callable[[str], ob
             return report
         with translated(_OPERATION, wishes.schema):
             _compare_migrations(report, conn, source, presets, found)
+        _find_unfinished(report, source, presets)
         _check_units(report, source, found, pairs)
         mapped = _map_all(report, source, pairs, found, presets)
         plans = _plans(report, source, mapped, pairs, found)
@@ -120,6 +121,17 @@ def _presets(wishes: Wishes, source: Mapping[str, object], found: Mapping[str, F
     return [] if preset is None else [preset]
 
 
+def _rebuilt(name: str, found: Mapping[str, FoundTable], presets: Iterable[Preset]) -> str:
+    """What is to be done in Postgres for a virtual table, which is not mirrored."""
+    if of_name(found, name) is None:
+        return "build what searches it anew in Postgres, out of the tables there"
+    said = (
+        "Postgres has a table of this name, which stays as it is: once all is copied, and at the switch, build it anew"
+    )
+    made = next((text for preset in presets if (text := of_name(preset.rebuilt, name))), "")
+    return f"{said}; {made}" if made else said
+
+
 def _begin(wishes: Wishes, presets: Sequence[Preset]) -> Decisions:
     """What is decided before any value was seen: what was said, and else what the first preset says."""
     first = presets[0] if presets else None
@@ -135,6 +147,7 @@ def _begin(wishes: Wishes, presets: Sequence[Preset]) -> Decisions:
         dropped=wishes.dropped,
         zone=wishes.zone or ("UTC" if first is None else first.zone),
         units=wishes.units,
+        sequences={name: numbers for preset in presets for name, numbers in preset.sequences.items()},
         empty_is_null=wishes.empty_is_null,
         real_digits=digits or 17,
         replace_rows=wishes.replace_rows,
@@ -173,6 +186,20 @@ def _compare_migrations(
             detail = "; ".join(f"{words} {_listed(rows)}" for words, rows in sides if rows)
             step = f"bring both to the same migrations; or, where their names differ by design, --exclude {book.table}"
             report.problems.append(Problem("blocker", book.table, "", f"other migrations: {detail}", step))
+
+
+def _find_unfinished(report: Report, source: Source, presets: Iterable[Preset]) -> None:
+    """What a program does to its rows after a migration must be done before they are mirrored."""
+    for preset in presets:
+        book = preset.unfinished
+        if book is None or report.decisions.left_out(book.table) == "excluded":
+            continue
+        if left := source.texts(book.table, book.columns):
+            detail = (
+                f"work that {preset.name} has not finished in the source, and would not do in Postgres: {_listed(left)}"
+            )
+            step = f"let it run on the source until the table is empty; or --exclude {book.table}, if that is no matter"
+            report.problems.append(Problem("blocker", book.table, "", detail, step))
 
 
 def _texts(conn: Conn, found: Mapping[str, FoundTable], book: Bookkeeping) -> frozenset[tuple[str, ...]] | None:

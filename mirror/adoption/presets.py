@@ -6,10 +6,12 @@ have had the same ones, they are compared. A preset says what the values mean th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
+from mirror.adoption import synapse
 from mirror.core.adopted import Unit
+from mirror.core.free_sequences import FreeSequences
 from mirror.core.rules import folded
 
 
@@ -41,6 +43,13 @@ class Preset:
     real_digits: int = 17
     hint: str = ""
     """What only its users know."""
+    sequences: FreeSequences = field(default_factory=dict)
+    """Of the sequences that no column has: where their numbers are."""
+    rebuilt: Mapping[str, str] = field(default_factory=dict)
+    """By the name of a virtual table, which is not mirrored: of what Postgres' table of that name is made."""
+    unfinished: Bookkeeping | None = None
+    """What the program has to do yet to its rows: each side does so for itself, and Postgres' side has done it to
+    none. So there must be no rows of it in the source."""
 
 
 PRESETS: tuple[Preset, ...] = (
@@ -94,11 +103,14 @@ PRESETS: tuple[Preset, ...] = (
             "applied_schema_deltas",
             "applied_module_schemas",
             "background_updates",
-            "stream_positions",
         ),
         # The deltas of the two stores have other names.
         compared=Bookkeeping("schema_version", ("version",)),
         epoch="ms",
+        hint=synapse.HINT,
+        sequences=synapse.SEQUENCES,
+        rebuilt=synapse.REBUILT,
+        unfinished=Bookkeeping("background_updates", ("update_name",)),
     ),
     Preset("langgraph-store", ("store_migrations",), kept=("store_migrations", "vector_migrations")),
 )

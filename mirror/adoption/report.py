@@ -72,8 +72,8 @@ class Report:
     excluded: tuple[str, ...] = ()
     only_in_source: tuple[str, ...] = ()
     only_in_postgres: tuple[str, ...] = ()
-    virtual: tuple[str, ...] = ()
-    """Virtual tables of the source, which are not mirrored."""
+    virtual: dict[str, str] = field(default_factory=dict)
+    """Virtual tables of the source, which are not mirrored; and what is to be done in Postgres for each."""
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -96,6 +96,7 @@ class Report:
             "only_in_source": list(self.only_in_source),
             "only_in_postgres": list(self.only_in_postgres),
             "virtual": list(self.virtual),
+            "rebuild": self.virtual,
             "problems": [asdict(problem) for problem in self.problems],
             "decisions": msgspec.to_builtins(self.decisions),
         }

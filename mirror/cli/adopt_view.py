@@ -105,9 +105,8 @@ def _show_rest(report: Report, console: Console) -> None:
         if names:
             rest = f" and {counted(len(names) - _NAMES, 'other')}" if len(names) > _NAMES else ""
             print_line(console, NOTE, f" {words}: {', '.join(names[:_NAMES])}{rest}")
-    for name in report.virtual:
-        said = f" virtual table {name}: not mirrored; build what searches it anew in Postgres, out of the tables there"
-        print_line(console, NOTE, said)
+    for name, what in report.virtual.items():
+        print_line(console, NOTE, f" virtual table {name}: not mirrored; {what}")
 
 
 def _show_problem(problem: Problem, console: Console) -> None:

@@ -119,10 +119,11 @@ def opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[st
             translated("prepare a move", str(source)),
         ):
             targets = targets_of(connection, source, schema)
+            free = sequences.known(connection, move.source_id, settings.sequences)
             said = [
                 statistics.analyze(connection, targets, found),
                 vector_indexes.warm_all(connection, targets, acknowledged, found),
-                f"sequences: {sequences.set_all(connection, source, targets, settings.sequences, sequences.AHEAD)}",
+                f"sequences: {sequences.set_all(connection, source, targets, free, sequences.AHEAD)}",
             ]
         return "; ".join(filter(None, said))
 

@@ -242,16 +242,15 @@ class Move:
 
     def install_capture(self) -> str:
         """Make the triggers of the way back, switched off."""
-        with translated("prepare the way back", str(self.source)), self.conn.transaction():
+        with translated("prepare the way back", str(self.source)):
             capture.install(self.conn, self.source_id, self.targets)
         return counted(len(self.targets), "table")
 
     def watch_mirror(self) -> str:
         """Capture what the mirror writes from now on: it is compared once more when nothing is written any more."""
         with translated("prepare the way back", str(self.source)):
-            with self.conn.transaction():
-                capture.switch(self.conn, self.source_id, self.targets, on=True)
-            # Its transactions before are over: switching on has waited for them.
+            capture.switch_on(self.conn, self.source_id, self.targets)
+            # Its transactions before are over in each table: switching on has waited for them.
             ((self.since,),) = self.conn.execute("SELECT pg_current_snapshot()::text").fetchall()
         return ""
 
@@ -303,7 +302,7 @@ class Move:
 
     def remove_capture(self) -> None:
         """Remove them."""
-        with translated("remove the way back", str(self.source)), self.conn.transaction():
+        with translated("remove the way back", str(self.source)):
             capture.remove(self.conn, self.source_id)
 
     def drain(self) -> str:
@@ -318,7 +317,8 @@ class Move:
     def set_sequences(self) -> str:
         """Set each sequence of a mirrored table above the highest number that was given."""
         with translated("set sequences", str(self.source)):
-            return sequences.set_all(self.conn, self.source, self.targets, self.settings.sequences)
+            free = sequences.known(self.conn, self.source_id, self.settings.sequences)
+            return sequences.set_all(self.conn, self.source, self.targets, free)
 
     def turn_mirror(self) -> str:
         """Have the running mirror go the other way."""

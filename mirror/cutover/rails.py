@@ -270,7 +270,8 @@ def _check_postgres(
             known = {*known, sequences.NAME}  # none has ever moved: the mirror has brought the numbers
         else:
             judge_constraints(found, connection, source, schema, agent)
-        sequences.judge(found, connection, source, targets, presets, known)
+        free = sequences.known(connection, source_id, presets)
+        sequences.judge(found, connection, source, targets, free, known)
         statistics.judge(found, connection, targets)
         vector_indexes.judge(found, connection, targets)
         mirrored = {target.name for target in targets if target.schema == schema}

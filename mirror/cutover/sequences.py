@@ -1,11 +1,13 @@
 """Sequences of Postgres: each is to give numbers that no row has had, once programs write there.
 
 A mirror writes the numbers that SQLite gave, so no sequence has moved meanwhile. A sequence is set above the highest
-value of its columns: those that own it (identity, serial) or have it in their default, and those that mirror.json names
-for one that no column has (``cutover.sequences``); above what SQLite has in them, because rows may be rejects; and
+value of its columns: those that own it (identity, serial) or have it in their default, and those that are known of one
+that no column has (:mod:`mirror.core.free_sequences`); above what SQLite has in them, because rows may be rejects; and
 above ``sqlite_sequence``, where the highest row is deleted. One that counts down is set below the lowest value.
 
-No sequence is ever set back: while it is looked at and set, it is locked, so that nobody takes a number from it.
+No sequence is ever set back: while it is looked at and set, it is locked, so that nobody takes a number from it. One
+that is set has given the number before its next one (``is_called``): programs that ask a sequence which number was the
+last (``last_value``) are told one that no row will have.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from mirror.core.checks import Check, Code
 from mirror.core.errors import SinkError
+from mirror.core.free_sequences import FreeSequences, Numbers
 from mirror.core.rules import folded
 from mirror.cutover.readiness import Readiness
+from mirror.cutover.references import raw
+from mirror.postgres.adopted.decisions import load
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.target import Target
@@ -48,6 +53,8 @@ _LIMITS = {
     "int8": (-(2**63), 2**63 - 1),
     "numeric": (-(2**63), 2**63 - 1),
 }
+#: The numbers that are read in a text, of up to 18 digits.
+_IN_TEXT = "^[0-9]{1,18}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +67,25 @@ class Used:
     given: int | None
     """The highest number that the source has, or has ever given."""
     type: str
+    numbers: Numbers | None = None
+    """How its values have them, and in which rows, where that is not simply so."""
+    where: tuple[str, str] | None = None
+    """A column in Postgres, and the text that it has in those rows."""
 
     @property
     def label(self) -> str:
         """Its name."""
         return f"{self.target.name}.{self.column}"
+
+    @property
+    def limits(self) -> tuple[int, int] | None:
+        """The lowest and the highest number that the column can hold; None: none, by its type."""
+        if self.numbers is not None and self.numbers.pattern:
+            return 0, 10**18 - 1
+        found = _LIMITS.get(self.type)
+        if found is not None and self.numbers is not None and self.numbers.negated:
+            return 1, -found[0]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +104,9 @@ class Found:
     used: tuple[Used, ...]
     """By columns of the source."""
     unknown: tuple[str, ...] = ()
-    """Columns that mirror.json names for it, and that the source does not have, or that have no whole numbers."""
+    """Columns that are named for it, and that the source does not have, or that have no whole numbers."""
     free: bool = False
-    """Whether no column of Postgres has it."""
+    """Whether no column of Postgres has it, and nobody has said that it gives numbers to none of the source."""
 
     @property
     def sql(self) -> Identifier:
@@ -131,45 +152,79 @@ class Standing:
         return self.wanted is None
 
 
+def known(connection: psycopg.Connection[Any], source_id: int, own: Mapping[str, Sequence[str]]) -> FreeSequences:
+    """What is known of sequences that no column has: by the adoption of a source, and before it by mirror.json.
+
+    ``own``: ``cutover.sequences`` there. Raises as :func:`mirror.postgres.adopted.decisions.load` does.
+    """
+    with raw(connection) as conn:
+        decisions = load(conn, source_id)
+    found = {} if decisions is None else {folded(name): each for name, each in decisions.sequences.items()}
+    return found | {folded(name): tuple(map(Numbers, columns)) for name, columns in own.items()}
+
+
 def find(
-    connection: psycopg.Connection[Any], source: Path, targets: Sequence[Target], presets: Mapping[str, Sequence[str]]
+    connection: psycopg.Connection[Any], source: Path, targets: Sequence[Target], free: FreeSequences
 ) -> list[Found]:
     """The sequences that columns of a source's tables have, and those of its schemas that no column has.
 
-    ``presets``: ``cutover.sequences`` of mirror.json. Raises psycopg's errors, and ``SourceError``.
+    ``free``: what is known of these. Raises psycopg's errors, and ``SourceError``.
     """
     schemas = sorted({target.schema for target in targets})
     rows = RawCursor(connection).execute(statement("sequences"), (schemas,)).fetchall()
     by_name = {(target.schema, target.name): target for target in targets}
-    wanted = {folded(name): columns for name, columns in presets.items()}
+    wanted = {folded(name): numbers for name, numbers in free.items()}
     given = _given(source, targets) if rows else {}
     types = _types(connection, targets) if wanted else {}
     found = []
     for schema, name, increment, low, high, cycles, ours, owner, columns in rows:
-        used = {
-            (schema_, table, column): Used(by_name[schema_, table], column, given.get((schema_, table, column)), type_)
+        used = [
+            Used(by_name[schema_, table], column, given.get((schema_, table, column)), type_)
             for schema_, table, column, type_ in columns
             if (schema_, table) in by_name
-        }
-        unknown = []
-        named = wanted.get(folded(name), ()) if schema in schemas else ()
-        for each in named:
-            if (place := types.get(folded(each))) is None:
-                unknown.append(each)
-            else:
-                target, column, type_ = place
-                key = (target.schema, target.name, column)
-                used[key] = Used(target, column, given.get(key), type_)
-        whole = tuple(each for each in used.values() if each.type in _LIMITS)
-        unknown += [each.label for each in used.values() if each.type not in _LIMITS]
+        ]
         if columns and not used:
             continue  # of a table that is not the source's
-        found.append(Found(schema, name, increment, low, high, cycles, ours, owner, whole, tuple(unknown), not columns))
+        unknown = []
+        named = wanted.get(folded(name)) if schema in schemas else None
+        for each in named or ():
+            if (column_ := _used(each, types, given)) is None:
+                unknown.append(each.column)
+            elif not any(_owns(other, column_) for other in used):
+                used.append(column_)
+        whole = tuple(each for each in used if each.limits is not None)
+        unknown += [each.label for each in used if each.limits is None]
+        free_ = not columns and (named is None or bool(named))
+        found.append(Found(schema, name, increment, low, high, cycles, ours, owner, whole, tuple(unknown), free_))
     return found
 
 
-def _types(connection: psycopg.Connection[Any], targets: Iterable[Target]) -> dict[str, tuple[Target, str, str]]:
-    """By ``table.column`` of the source, folded: where it is in Postgres, and its type there."""
+def _owns(used: Used, named: Used) -> bool:
+    """Whether a column that is named for a sequence has it already."""
+    return used.numbers is None and (used.target, used.column) == (named.target, named.column)
+
+
+#: By ``table.column`` of the source, folded: where it is in Postgres, and its type there.
+_Places = Mapping[str, tuple[Target, str, str]]
+
+
+def _used(numbers: Numbers, types: _Places, given: Mapping[tuple[str, str, str], int]) -> Used | None:
+    """A column that is named for a sequence; None: the source does not have it."""
+    place = types.get(folded(numbers.column))
+    if place is None:
+        return None
+    target, column, type_ = place
+    where = None
+    if numbers.where is not None:
+        if (other := types.get(folded(f"{numbers.table}.{numbers.where[0]}"))) is None:
+            return None
+        where = other[1], numbers.where[1]
+    plain = numbers == Numbers(numbers.column)  # else its other values say nothing
+    highest = given.get((target.schema, target.name, column)) if plain else None
+    return Used(target, column, highest, type_, numbers, where)
+
+
+def _types(connection: psycopg.Connection[Any], targets: Iterable[Target]) -> _Places:
     found = {}
     for target in targets:
         rows = RawCursor(connection).execute(
@@ -241,15 +296,24 @@ def _standing(found: Found, last: int, called: bool, values: Iterable[Any], room
 
 
 def _extreme(used: Used, sign: int) -> Composable:
-    """The highest value of a column, or the lowest, as a whole number that is not below it, or above."""
-    column = Identifier(used.column)
+    """The highest number of a column, or the lowest, as a whole number that is not below it, or above."""
+    column: Composable = Identifier(used.column)
     conditions: list[Composable] = []
-    if used.type == "numeric":
+    if used.numbers is not None and used.numbers.pattern:
+        part = SQL("substring({} FROM {})").format(column, Literal(used.numbers.pattern))
+        column = SQL("substring({} FROM {})").format(part, Literal(_IN_TEXT))
+    elif used.type == "numeric":
         conditions.append(SQL("{} > '-Infinity' AND {} < 'Infinity'").format(column, column))
+    value = SQL("{}::numeric").format(column)
+    if used.numbers is not None and used.numbers.negated:
+        conditions.append(SQL("{} < 0").format(value))
+        value = SQL("-{}").format(value)
+    if used.where is not None:
+        conditions.append(SQL("{}::text = {}").format(Identifier(used.where[0]), Literal(used.where[1])))
     if used.target.agent is not None:  # it leads the key: the rows of others have numbers of their own
         conditions.append(SQL("{} = {}").format(Identifier(AGENT), Literal(used.target.agent)))
     return SQL("(SELECT {} FROM {}{})").format(
-        SQL("ceil(max({})::numeric)" if sign > 0 else "floor(min({})::numeric)").format(column),
+        SQL("ceil(max({}))" if sign > 0 else "floor(min({}))").format(value),
         Identifier(used.target.schema, used.target.name),
         SQL(" WHERE {}").format(SQL(" AND ").join(conditions)) if conditions else SQL(""),
     )
@@ -257,9 +321,8 @@ def _extreme(used: Used, sign: int) -> Composable:
 
 def _bounds(found: Found, sign: int) -> tuple[int, int]:
     """The lowest and the highest number, as if it counted up, that it may give and its columns can hold."""
-    lows = [found.low, *(_LIMITS[used.type][0] for used in found.used)]
-    highs = [found.high, *(_LIMITS[used.type][1] for used in found.used)]
-    low, high = max(lows), min(highs)
+    limits = [(found.low, found.high), *(used.limits for used in found.used if used.limits is not None)]
+    low, high = max(low for low, _ in limits), min(high for _, high in limits)
     return (low, high) if sign > 0 else (-high, -low)
 
 
@@ -275,15 +338,15 @@ def set_all(
     connection: psycopg.Connection[Any],
     source: Path,
     targets: Sequence[Target],
-    presets: Mapping[str, Sequence[str]],
+    free: FreeSequences,
     room: int = HEADROOM,
 ) -> str:
-    """Set each sequence that a source's columns have, or that mirror.json names; returns what to say of it.
+    """Set each sequence that a source's columns have, or of which they are known; returns what to say of it.
 
-    ``room``: the headroom. Raises ``SinkError`` if the numbers of one are used up or it may not be altered, psycopg's
-    errors, ``SourceError``.
+    ``free``: what is known of sequences that no column has (:func:`known`). ``room``: the headroom. Raises
+    ``SinkError`` if the numbers of one are used up or it may not be altered, psycopg's errors, ``SourceError``.
     """
-    found = find(connection, source, targets, presets)
+    found = find(connection, source, targets, free)
     used = [each for each in found if each.used]
     count = 0
     with connection.transaction():
@@ -301,8 +364,7 @@ def set_all(
             if not there.ahead:
                 assert there.wanted is not None
                 count += 1
-                to = Literal(there.sign * there.wanted)
-                cursor.execute(SQL("ALTER SEQUENCE {} RESTART WITH {}").format(each.sql, to))
+                _restart(cursor, each, there.sign * there.wanted)
         cursor.execute(_LIMIT, before)
     said = f"{count:,} of {len(used):,} set"
     if not used:
@@ -313,8 +375,17 @@ def set_all(
     return f"{said}; not set: {', '.join(unset)}" if unset else said
 
 
+def _restart(cursor: RawCursor[Any], found: Found, number: int) -> None:
+    """Have a sequence give this number next, as the one after its last, in the transaction."""
+    cursor.execute(SQL("ALTER SEQUENCE {} RESTART WITH {}").format(found.sql, Literal(number)))
+    last = number - found.increment
+    if found.low <= last <= found.high:  # what was restarted in this transaction is set in it, too
+        name = Literal(found.sql.as_string(cursor))
+        cursor.execute(SQL("SELECT setval({}, {}, true)").format(name, Literal(last)))
+
+
 def _unset(found: Iterable[Found]) -> list[str]:
-    """What is not set, with the reason where mirror.json says something of it."""
+    """What is not set, with the reason where something is said of it."""
     return [each.name for each in found if each.free and not each.used and not each.unknown] + [
         f"{each.name} (no whole numbers of this source in {', '.join(each.unknown)})" for each in found if each.unknown
     ]
@@ -335,7 +406,7 @@ def _spent(found: Found, there: Standing) -> tuple[str, str]:
         f"the numbers of {found.label} are used up: the last one that there may be is {there.sign * high}, "
         f"and {there.sign * highest} was given"
     )
-    narrow = [used for used in found.used if _LIMITS[used.type] != _LIMITS["int8"]]
+    narrow = [used for used in found.used if used.type in ("int2", "int4")]
     steps = [
         f'ALTER TABLE "{used.target.schema}"."{used.target.name}" ALTER COLUMN "{used.column}" TYPE bigint'
         for used in narrow
@@ -365,15 +436,17 @@ def judge(
     connection: psycopg.Connection[Any],
     source: Path,
     targets: Sequence[Target],
-    presets: Mapping[str, Sequence[str]],
+    free: FreeSequences,
     acknowledged: Collection[str],
 ) -> None:
     """Add a guard rail for each sequence of a source, and a note with those that are not set.
 
+    ``free``: what is known of those that no column has (:func:`known`).
+
     One that does not hold and can be set is a note if ``sequences`` is acknowledged. Raises psycopg's errors,
     ``SourceError``.
     """
-    listed = find(connection, source, targets, presets)
+    listed = find(connection, source, targets, free)
     used = [each for each in listed if each.used]
     for each, there in zip(used, stand(connection, used), strict=True):
         _judge(found, connection, each, there, known=NAME in acknowledged)

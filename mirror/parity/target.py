@@ -86,9 +86,10 @@ WHERE n.nspname = %s AND t.relname = %s AND a.attnum > 0
         AND (d.datlocprovider = 'b' OR (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')))))
 """
 
-# The types as the mirror names them: without modifiers, and pgvector's without its schema.
+# The types as the mirror names them: without modifiers (-1: bpchar, for which SQL's name has one), and pgvector's
+# without its schema.
 _COLUMNS = """
-SELECT a.attname, pg_catalog.format_type(a.atttypid, NULL), a.attnotnull
+SELECT a.attname, pg_catalog.format_type(a.atttypid, -1), a.attnotnull
 FROM pg_attribute a
 JOIN pg_class t ON t.oid = a.attrelid
 JOIN pg_namespace n ON n.oid = t.relnamespace

@@ -36,11 +36,20 @@ _OPERATIONS: dict[LiteralString, tuple[LiteralString, ...]] = {
 def install(conn: Conn, source_id: int, targets: Iterable[Target]) -> None:
     """Make the triggers of a source's tables, switched off; those that are there are made again.
 
-    In the caller's transaction. It waits for transactions that write to the tables. Raises psycopg's errors.
+    Each table in a transaction of its own, if the caller has none: it waits for transactions that write to the table,
+    and these may come to other tables meanwhile. Raises psycopg's errors.
     """
     for target in targets:
-        for operation in _OPERATIONS:
-            _make(conn, source_id, target, operation)
+        with conn.transaction():
+            for operation in _OPERATIONS:
+                _make(conn, source_id, target, operation)
+
+
+def switch_on(conn: Conn, source_id: int, targets: Iterable[Target]) -> None:
+    """Switch the triggers on, each table's in a transaction of its own, if the caller has none; as :func:`install`."""
+    for target in targets:
+        with conn.transaction():
+            switch(conn, source_id, [target], on=True)
 
 
 def switch(conn: Conn, source_id: int, targets: Iterable[Target], *, on: bool) -> None:
@@ -101,9 +110,17 @@ def forget_left(conn: Conn, source_id: int) -> bool:
 
 
 def remove(conn: Conn, source_id: int) -> None:
-    """Remove the triggers and their functions, and what is in the outbox of the source."""
+    """Remove the triggers and their functions, and what is in the outbox of the source.
+
+    Each table's in a transaction of its own, if the caller has none; as :func:`install`.
+    """
+    by_table: dict[tuple[str, str], list[str]] = {}
     for schema, table, trigger in triggers(conn, source_id):
-        conn.execute(SQL("DROP TRIGGER {} ON {}").format(Identifier(trigger), Identifier(schema, table)))
+        by_table.setdefault((schema, table), []).append(trigger)
+    for name, theirs in by_table.items():
+        with conn.transaction():
+            for trigger in theirs:
+                conn.execute(SQL("DROP TRIGGER {} ON {}").format(Identifier(trigger), Identifier(*name)))
     rows = conn.execute(
         "SELECT p.proname FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'mirror'::regnamespace"
         " AND p.proname LIKE $1::text",

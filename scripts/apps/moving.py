@@ -91,6 +91,8 @@ class Application:
     """Variables for its programs."""
     audited = ""
     """A table that gets a trigger in Postgres, which must not fire for what the mirror writes."""
+    database = ""
+    """Options of CREATE DATABASE that it needs."""
     writers = 2
     transactions = 120
 
@@ -138,7 +140,7 @@ class Move:
         done = subprocess.run(
             [str(self.python), *map(str, command)],
             cwd=self.program,
-            env=self._of_application(store),
+            env=self.environment(store),
             capture_output=True,
             text=True,
             timeout=_LIMIT,
@@ -149,7 +151,8 @@ class Move:
             raise StopError(f"{said} on {store} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done
 
-    def _of_application(self, store: str) -> dict[str, str]:
+    def environment(self, store: str) -> dict[str, str]:
+        """Of a program of the application."""
         return self._environment | self.application.environment(store, self.dsn)
 
     def mirror(self, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -199,26 +202,34 @@ class Move:
 
     def log_tail(self) -> str:
         """The last lines of the mirror's log."""
-        return "\n".join(self._log.read_text().splitlines()[-15:]) if self._log.exists() else ""
+        return "\n".join(self.log().splitlines()[-15:])
+
+    def log(self) -> str:
+        """The mirror's log."""
+        return self._log.read_text() if self._log.exists() else ""
 
     # ------------------------------------------------------------------------------------------------ the move
 
     def go(self) -> None:
         """All of it. Raises :class:`StopError`."""
+        report, parity, before = self.mirror_live()
+        self.compare_looks(self.look("sqlite"), self.look("postgres"), report, parity)
+        self._give_back(before)
+        self.application.set_sequences(self)
+        self.use()
+
+    def mirror_live(self) -> tuple[dict[str, Any], dict[str, Any], list[list[str]]]:
+        """Adopt it, and mirror its writes until all is in Postgres; the reports of both, and what was :meth:`made`."""
         application = self.application
         shutil.copytree(application.sources, self.program, ignore=shutil.ignore_patterns("__pycache__"))
         application.make(self)
         with psycopg.connect(self.dsn) as conn:
             conn.execute(_AUDIT.format(application.audited))
         self.run("run.py", "fill")
-        before = self._made()
+        before = self.made()
         report = self._adopt()
         self._mirror_its_writes()
-        parity = self._compare()
-        self._compare_objects(report, parity)
-        self._give_back(before)
-        application.set_sequences(self)
-        self._use()
+        return report, self._compare(), before
 
     def _adopt(self) -> dict[str, Any]:
         arguments = ("adopt", self.source, *self.application.adopt)
@@ -248,7 +259,7 @@ class Move:
             subprocess.Popen(
                 [str(self.python), "run.py", "write", str(seed), str(count)],
                 cwd=self.program,
-                env=self._of_application("sqlite"),
+                env=self.environment("sqlite"),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -290,8 +301,15 @@ class Move:
         self.check(done.returncode in (0, 4), said, *map(str, wrong))
         return report
 
-    def _compare_objects(self, report: Mapping[str, Any], parity: Mapping[str, Any]) -> None:
-        (ours, asked), (theirs, answered) = self._look("sqlite"), self._look("postgres")
+    def compare_looks(
+        self,
+        in_sqlite: tuple[Seen, dict[str, str]],
+        in_postgres: tuple[Seen, dict[str, str]],
+        report: Mapping[str, Any],
+        parity: Mapping[str, Any],
+    ) -> None:
+        """Compare what the application finds on both sides, but for what the reports declare."""
+        (ours, asked), (theirs, answered) = in_sqlite, in_postgres
         self.check(ours.keys() == theirs.keys(), f"{len(ours)} models on both sides")
         declared = {
             (table["table"], each["column"]): each["reason"]
@@ -344,14 +362,14 @@ class Move:
         equal = sum(key in theirs for key in ours)
         self.check(not undeclared, f"{table}: {equal} objects", *undeclared[:_SHOWN], *details)
 
-    def _look(self, store: str) -> tuple[Seen, dict[str, str]]:
+    def look(self, store: str) -> tuple[Seen, dict[str, str]]:
         """The objects, and the answers to its questions."""
         path = self.folder / f"{store}.pickle"
         self.run("run.py", "look", path, store=store)
         found: tuple[Seen, dict[str, str]] = pickle.loads(path.read_bytes())
         return found
 
-    def _made(self) -> list[list[str]]:
+    def made(self) -> list[list[str]]:
         """Constraints, triggers, columns and indexes of the application's tables."""
         with psycopg.connect(self.dsn) as conn:
             queries = (_CONSTRAINTS, _TRIGGERS, _COLUMNS, _INDEXES)
@@ -363,18 +381,25 @@ class Move:
             (count,) = conn.execute("SELECT count(*) FROM audit.changes").fetchone() or (0,)
             return int(count)
 
-    def _give_back(self, before: list[list[str]]) -> None:
-        self.check(self.end_mirror(signal.SIGTERM) == 0, "the mirror has ended", *self.log_tail().splitlines()[-1:])
-        fired = self._audited()
-        self.check(not fired, f"{fired} times a trigger has fired for what the mirror wrote")
-        done = self.mirror("remove", self.source, "--drop-tables", "--yes")
-        self.check(done.returncode == 0, "mirror remove gives the tables back", *done.stderr.splitlines())
-        after = self._made()
+    def check_made(self, before: list[list[str]]) -> None:
+        """What the migrations made is there, and nothing else."""
         kinds = ("constraints", "triggers", "columns", "indexes")
-        for kind, was, now in zip(kinds, before, after, strict=True):
+        for kind, was, now in zip(kinds, before, self.made(), strict=True):
             wrong = [f"lost: {each}" for each in was if each not in now]
             wrong += [f"left: {each}" for each in now if each not in was]
             self.check(not wrong, f"{len(was)} {kind} are as they were", *wrong)
+
+    def check_trigger(self) -> None:
+        """No trigger has fired yet."""
+        fired = self._audited()
+        self.check(not fired, f"{fired} times a trigger has fired for what the mirror wrote")
+
+    def _give_back(self, before: list[list[str]]) -> None:
+        self.check(self.end_mirror(signal.SIGTERM) == 0, "the mirror has ended", *self.log_tail().splitlines()[-1:])
+        self.check_trigger()
+        done = self.mirror("remove", self.source, "--drop-tables", "--yes")
+        self.check(done.returncode == 0, "mirror remove gives the tables back", *done.stderr.splitlines())
+        self.check_made(before)
         wrong = []
         with psycopg.connect(self.dsn, autocommit=True) as conn:
             steps = [step for (step,) in conn.execute(_TO_VALIDATE).fetchall()]
@@ -385,7 +410,8 @@ class Move:
                     wrong.append(f"{step}: {error}")
         self.check(not wrong, f"{len(steps)} foreign keys hold", *wrong)
 
-    def _use(self) -> None:
+    def use(self) -> None:
+        """Have it do in Postgres what it does."""
         done = self.run("run.py", "use", store="postgres", fine=False)
         steps = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         for step in steps:
@@ -419,7 +445,7 @@ def key_of(key: Any) -> str:
 # ------------------------------------------------------------------------------------------------ the command line
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
+def parser(description: str | None, transactions: int = 120) -> argparse.ArgumentParser:
     """A parser with the options that the scripts share; the module's text is its help."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
@@ -428,12 +454,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument(
         "--superuser", action="store_true", help="connect as one: the mirror then needs no table's foreign keys away"
     )
-    made.add_argument("--transactions", type=int, default=120, metavar="N", help="of each writer (default: 120)")
+    made.add_argument(
+        "--transactions", type=int, default=transactions, metavar="N", help=f"of each writer (default: {transactions})"
+    )
     return made
 
 
-def main(application: Application, options: argparse.Namespace) -> int:
-    """Move an application; the exit code: 1 if anything is not as it should be."""
+def main(application: Application, options: argparse.Namespace, kind: type[Move] = Move) -> int:
+    """Move an application, in the order of ``kind``; the exit code: 1 if anything is not as it should be."""
     application.transactions = options.transactions
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mv", ignore_cleanup_errors=True) as name:
@@ -442,8 +470,8 @@ def main(application: Application, options: argparse.Namespace) -> int:
         python = (
             Path(options.python).absolute() if options.python else _environment(folder / "venv", application.packages)
         )
-        with _postgres(folder, superuser=options.superuser) as dsn:
-            move = Move(application, folder, python, dsn)
+        with _postgres(folder, application.database, superuser=options.superuser) as dsn:
+            move = kind(application, folder, python, dsn)
             try:
                 move.go()
             except StopError as error:
@@ -464,10 +492,10 @@ def _environment(folder: Path, packages: tuple[str, ...]) -> Path:
 
 
 @contextmanager
-def _postgres(folder: Path, *, superuser: bool) -> Iterator[str]:
+def _postgres(folder: Path, options: str, *, superuser: bool) -> Iterator[str]:
     """A database, for its owner, who is no superuser, or for one who is."""
     with start_embedded(folder / "server") as server:
         with psycopg.connect(server.dsn, autocommit=True) as conn:
             conn.execute(f"CREATE ROLE {_OWNER} LOGIN")
-            conn.execute(f"CREATE DATABASE {_OWNER} OWNER {_OWNER}")
+            conn.execute(f"CREATE DATABASE {_OWNER} OWNER {_OWNER} {options}".encode())
         yield make_conninfo(server.dsn, dbname=_OWNER, **({} if superuser else {"user": _OWNER}))

@@ -35,3 +35,9 @@ def test_a_shop_in_django_whose_times_have_no_zone() -> None:
 @pytest.mark.timeout(1800)
 def test_a_shop_in_sqlalchemy() -> None:
     moved("sqlalchemy_shop.py")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_matrix_homeserver() -> None:
+    moved("synapse.py", "--transactions", "20")

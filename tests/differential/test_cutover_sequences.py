@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
 from mirror.core.errors import SinkError
+from mirror.core.free_sequences import FreeSequences, Numbers
 from mirror.cutover.readiness import Readiness
 from mirror.cutover.sequences import AHEAD, HEADROOM, judge, set_all
 from mirror.postgres.sessions import Session, connect
@@ -45,7 +47,7 @@ class World:
         return set_all(self.conn, self.database, self.targets, {}, AHEAD)
 
     def set(self, **presets: list[str]) -> str:
-        return set_all(self.conn, self.database, self.targets, presets)
+        return set_all(self.conn, self.database, self.targets, free(presets))
 
     def next(self, sequence: str) -> int:
         return int(self.run(f"SELECT nextval('{sequence}')")[0][0])
@@ -56,8 +58,18 @@ class World:
 
     def rails(self, *acknowledged: str, **presets: list[str]) -> dict[str, Any]:
         found = Readiness("source.db", acknowledged=acknowledged)
-        judge(found, self.conn, self.database, self.targets, presets, acknowledged)
+        judge(found, self.conn, self.database, self.targets, free(presets), acknowledged)
         return {rail.name: rail for rail in found.rails}
+
+
+def free(named: dict[str, list[str]]) -> FreeSequences:
+    """As mirror.json says it, or the adoption's preset: ``table.column``, or :class:`Numbers` as JSON."""
+    return {
+        name: tuple(
+            msgspec.json.decode(each, type=Numbers) if each.startswith("{") else Numbers(each) for each in columns
+        )
+        for name, columns in named.items()
+    }
 
 
 @pytest.fixture
@@ -79,7 +91,7 @@ def test_the_highest_row_is_deleted(world: World) -> None:
     assert not world.rails()["sequence of t.id"].passed and "700" in world.rails()["sequence of t.id"].detail
     assert world.rails("sequences")["sequence of t.id"].level == "note", "a move sets it"
     assert world.set().startswith("1 of 1 set")
-    assert world.state("t_id_seq") == (701 + HEADROOM, False)
+    assert world.state("t_id_seq") == (700 + HEADROOM, True), "the last number that was given is no row's to come"
     assert world.rails()["sequence of t.id"].level == "ok"
     assert world.set().startswith("0 of 1 set")
     assert world.next("t_id_seq") == 701 + HEADROOM
@@ -189,6 +201,50 @@ def test_free_sequences(world: World) -> None:
     assert said == f"1 of 1 set; not set: {named}"
     assert world.next("numbers") == 78 + HEADROOM
     assert world.state("letters") == (1, False)
+
+
+def test_numbers_of_a_program(world: World) -> None:
+    """Numbers with their sign turned, in texts, in some rows of a table alone; and a sequence that has none of any."""
+    world.writer.run("CREATE TABLE events(at INTEGER PRIMARY KEY)", "INSERT INTO events VALUES (-77), (5000)")
+    world.writer.run("CREATE TABLE users(name TEXT)")
+    world.writer.run("INSERT INTO users VALUES ('@12:x'), ('@9:x'), ('@anna90:x'), ('@1234567890123456789:x'), (NULL)")
+    world.writer.run("CREATE TABLE positions(stream TEXT, id INTEGER)")
+    world.writer.run("INSERT INTO positions VALUES ('events', 6000), ('backfill', -90), ('other', 50000)")
+    world.add("events", "at bigint", at="bigint")
+    world.add("users", "name text", name="text")
+    world.add("positions", "stream varchar(20), id bigint", stream="character varying", id="bigint")
+    world.run("CREATE SEQUENCE forward; CREATE SEQUENCE backward; CREATE SEQUENCE people; CREATE SEQUENCE nobodys")
+    presets = {
+        "forward": ["events.at", '{"column": "positions.id", "where": ["stream", "events"]}'],
+        "backward": [
+            '{"column": "events.at", "negated": true}',
+            '{"column": "positions.id", "negated": true, "where": ["stream", "backfill"]}',
+        ],
+        "people": ['{"column": "users.name", "pattern": "^@([0-9]+):"}'],
+        "nobodys": [],
+    }
+    assert {name for name, rail in world.rails(**presets).items() if not rail.passed} == {
+        "sequence forward of events.at, positions.id",
+        "sequence backward of events.at, positions.id",
+        "sequence people of users.name",
+    }
+    assert world.set(**presets) == "3 of 3 set"
+    assert world.next("forward") == 6001 + HEADROOM
+    assert world.next("backward") == 91 + HEADROOM
+    assert world.next("people") == 13 + HEADROOM
+    assert world.next("nobodys") == 1
+    presets["people"] = ['{"column": "users.name", "where": ["age", "7"]}']
+    assert world.rails(**presets)["free sequences"].detail.endswith(
+        ": people (no whole numbers of this source in users.name)"
+    )
+
+
+def test_no_number_counts_down_yet(world: World) -> None:
+    world.writer.run("CREATE TABLE t(n INTEGER)", "INSERT INTO t VALUES (5), (0)")
+    world.add("t", "n bigint", n="bigint")
+    world.run("CREATE SEQUENCE s; SELECT nextval('s')")
+    assert world.set(s=['{"column": "t.n", "negated": true}']).startswith("0 of 1 set")
+    assert world.state("s") == (1, True)
 
 
 COLUMNS = (("id", "id", "bigint"), ("Number", "number", "bigint"), ("t", "t", "text"))

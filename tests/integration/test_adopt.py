@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from mirror.adoption import source as reading
+from mirror.core.free_sequences import Numbers
 from mirror.postgres.adopted.decisions import Decisions, load
 from mirror.postgres.sessions import connect
 from tests.support.commands import CommandLine
@@ -128,7 +129,7 @@ def test_a_dry_run_and_then_the_adoption(cli: CommandLine, app: Path, dsn: str) 
     tables = {each["table"]: each for each in dry["tables"]}
     assert not any(each["findings"] for each in tables.values()), tables
     assert dry["kept"] == ["django_migrations"] and dry["only_in_postgres"] == ["django_session"]
-    assert dry["virtual"] == ["search (fts5)"]
+    assert dry["virtual"] == ["search (fts5)"] and "out of the tables there" in dry["rebuild"]["search (fts5)"]
     assert tables["django_content_type"]["present"] == {
         "rows": 2,
         "replaced": 2,
@@ -271,6 +272,39 @@ def test_a_preset_says_the_unit(cli: CommandLine, folder: Path, dsn: str) -> Non
     found = report(cli, path)
     assert found["presets"] == ["prisma"] and found["decisions"]["units"] == {"Post": {"at": "ms"}}
     assert findings(found, "Post") == {} and found["problems"] == []
+
+
+#: What is left of matrix-synapse, on both sides.
+CHAT = """
+CREATE TABLE schema_version(version integer NOT NULL);
+CREATE TABLE applied_schema_deltas(version integer NOT NULL, file text NOT NULL);
+CREATE TABLE background_updates(update_name text NOT NULL);
+CREATE TABLE stream_positions(stream_name text NOT NULL, instance_name text NOT NULL, stream_id bigint NOT NULL);
+INSERT INTO schema_version VALUES (94);
+"""
+
+
+def test_what_is_known_of_a_program(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """Its sequences are kept with the adoption; what it has to do yet must be done before; and what is to be built."""
+    path = folder / "chat.db"
+    change(path, *statements(CHAT), "CREATE VIRTUAL TABLE event_search USING fts4(event_id, value)")
+    change(path, "INSERT INTO background_updates VALUES ('one'), ('other')")
+    run(dsn, f"{CHAT} CREATE TABLE event_search(event_id text, vector tsvector); SELECT 1")
+    found = report(cli, path, code=1)
+    assert found["presets"] == ["synapse"]
+    assert blockers(found) == [
+        "work that synapse has not finished in the source, and would not do in Postgres: one, other"
+    ]
+    change(path, "DELETE FROM background_updates")
+    found = report(cli, path)
+    assert found["rebuild"]["event_search (fts4)"].endswith("build it anew; its rows are made of events and event_json")
+    assert found["hints"] and [each["table"] for each in found["tables"]] == ["stream_positions"]
+    decisions = decided(dsn)
+    assert decisions is not None and decisions.sequences["user_id_seq"] == (
+        Numbers("users.name", pattern="^@([0-9]+):"),
+    )
+    shown = cli.run("adopt", path)
+    assert "event_search (fts4): not mirrored; Postgres has a table of this name" in shown.out.replace("\n", " ")
 
 
 def test_of_a_key_the_form_of_most_values_is_taken(cli: CommandLine, folder: Path, dsn: str) -> None:

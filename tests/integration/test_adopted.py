@@ -394,3 +394,21 @@ def test_a_large_row_that_changes_in_a_unique_key(
     writer.run(f"UPDATE doc SET name = 'm' || id, body = CASE id WHEN 7 THEN hex(zeroblob({LARGE_BYTES})) ELSE 'y' END")
     mirror.check()
     assert app.execute("SELECT count(*), max(octet_length(body)) FROM doc").fetchone() == (3000, 2 * LARGE_BYTES)
+
+
+def test_characters_of_a_fixed_number(
+    cli: CommandLine, dsn: str, database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """A type that SQL names otherwise where it has a limit, also in arrays and as the key."""
+    with psycopg.connect(dsn, autocommit=True) as app:
+        app.execute('CREATE TABLE fixed(lock char(1) PRIMARY KEY, code char(3), codes char(2)[], "any" bpchar)')
+        writer.run(
+            'CREATE TABLE fixed(lock CHAR(1) PRIMARY KEY, code CHAR(3), codes TEXT, "any" TEXT)',
+            "INSERT INTO fixed VALUES ('X', 'ab', '[\"a\", null]', 'any'), ('Y', NULL, NULL, NULL)",
+        )
+        adopt(cli, database)
+        mirror.start()
+        mirror.check()
+        writer.run("UPDATE fixed SET code = 'c', codes = '[]' WHERE lock = 'Y'", "DELETE FROM fixed WHERE lock = 'X'")
+        mirror.check()
+        assert app.execute("SELECT * FROM fixed").fetchall() == [("Y", "c  ", [], None)]

@@ -162,6 +162,42 @@ def test_a_sequence_goes_on_above_deleted_rows(
         until(lambda: writer.run("SELECT id FROM never") == [[1]])
 
 
+#: What is left of matrix-synapse, on both sides.
+CHAT = """
+CREATE TABLE schema_version(version integer NOT NULL);
+CREATE TABLE applied_schema_deltas(version integer NOT NULL, file text NOT NULL);
+CREATE TABLE stream_positions(stream_name text NOT NULL, instance_name text NOT NULL, stream_id bigint NOT NULL);
+CREATE TABLE users(name text PRIMARY KEY);
+CREATE TABLE device_inbox(user_id text NOT NULL, stream_id bigint NOT NULL);
+CREATE TABLE device_federation_outbox(destination text NOT NULL, stream_id bigint NOT NULL);
+"""
+
+
+def test_sequences_that_are_known_of_the_program(
+    cli: CommandLine, dsn: str, database: Path, writer: Writer, configuration: Path
+) -> None:
+    """Two commands, and no SQL: also where all rows of a stream are deleted. What mirror.json says comes first."""
+    with psycopg.connect(dsn, autocommit=True) as chat:
+        sequences = ("user_id_seq", "device_inbox_sequence", "cache_invalidation_stream_seq", "theirs")
+        chat.execute(CHAT + "".join(f"CREATE SEQUENCE {name};" for name in sequences))
+        writer.run(*filter(str.strip, CHAT.split(";")), "INSERT INTO users VALUES ('@12:x'), ('@anna7:x')")
+        writer.run("INSERT INTO stream_positions VALUES ('to_device', 'master', 500), ('events', 'master', 90000)")
+        assert cli.run("adopt", database).code == 0
+        with cli.up(database):
+            assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+            found = rails(cli)
+            assert "gives 1 next, the highest value is 12" in found["sequence user_id_seq of users.name"]["detail"]
+            assert found["free sequences"]["detail"].endswith(": theirs")
+            assert found["left out"]["detail"].startswith("each side has its own rows: ")
+            own = '"cutover": {"sequences": {"Theirs": ["stream_positions.stream_id"], "user_id_seq": []}}, "sources"'
+            configuration.write_text(CONFIGURATION.replace('"sources"', own))
+            assert "free sequences" not in rails(cli)
+            run(cli, "advance", *KNOWN)
+            following = [chat.execute(f"SELECT nextval('{name}')".encode()).fetchall() for name in sequences]
+        assert following[0] == following[2] == [(1,)]
+        assert 500 < following[1][0][0] < 90000 < following[3][0][0]
+
+
 def test_as_the_owner_of_the_tables_who_is_no_superuser(
     folder: Path, app: psycopg.Connection[Any], database: Path, writer: Writer
 ) -> None:

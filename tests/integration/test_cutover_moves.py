@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,41 @@ def test_a_transaction_over_several_tables_does_not_meet_the_way_back_in_a_deadl
         _, err = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, err
         assert writer.run("SELECT (SELECT n FROM a), (SELECT n FROM b)") == [[1, 1]]
+
+
+def test_the_way_back_is_made_beside_a_transaction_over_several_tables(
+    cli: CommandLine,
+    writer: Writer,
+    database: Path,
+    configuration: Path,
+    postgres: psycopg.Connection[tuple[object, ...]],
+    dsn: str,
+) -> None:
+    """As the mirror's are: it comes to a second table while the command waits for its first one. Then once more, when
+    the triggers are switched on."""
+    writer.run(*(f"CREATE TABLE {name}(id INTEGER PRIMARY KEY)" for name in "ab"))
+    wanted = "SELECT FROM pg_locks WHERE NOT granted AND mode = $1 AND relation = 'b'::regclass"
+    with ThreadPoolExecutor() as pool, cli.up(database), psycopg.connect(dsn) as first, psycopg.connect(dsn) as second:
+        assert cli.run("parity").code == 0
+        advance(cli)
+
+        def waits(mode: str) -> bool:
+            return psycopg.RawCursor(postgres).execute(wanted, (mode,)).fetchone() is not None
+
+        first.execute("LOCK TABLE b IN ROW EXCLUSIVE MODE")
+        process = cli.start("cutover", "advance", "--acknowledge", "backups")
+        until(lambda: waits("ShareRowExclusiveLock"), alive=lambda: process.poll() is None)
+        next_one = pool.submit(second.execute, "LOCK TABLE b IN ROW EXCLUSIVE MODE")  # gets it once they are made
+        until(lambda: waits("RowExclusiveLock"))
+        first.execute("LOCK TABLE a IN ROW EXCLUSIVE MODE")
+        first.commit()
+        next_one.result(LIMIT)
+        until(lambda: waits("ShareRowExclusiveLock"), alive=lambda: process.poll() is None)
+        second.execute("LOCK TABLE a IN ROW EXCLUSIVE MODE")
+        second.commit()
+        _, err = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, err
+        assert phase(cli) == 3
 
 
 def test_what_was_changed_in_postgres_and_back_in_the_file_is_mirrored(

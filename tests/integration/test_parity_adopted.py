@@ -131,7 +131,7 @@ def register(world: World, table: str, columns: dict[str, tuple[str, Form]], key
         {
             "name": name,
             "type": world.conn.execute(
-                "SELECT format_type(a.atttypid, NULL) FROM pg_attribute a"
+                "SELECT format_type(a.atttypid, -1) FROM pg_attribute a"
                 " WHERE attrelid = %s::regclass AND attname = %s", (f'"App".{table}', name)
             ).fetchone()[0],  # type: ignore[index]
             "codec": form.codec,

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from mirror.adoption.presets import PRESETS, are_checkpoints, find_presets, named
+from mirror.core.free_sequences import Numbers
 from mirror.core.rules import OMIT
 from mirror.postgres.adopted.decisions import Decisions
 
@@ -29,6 +30,36 @@ def test_what_is_compared_is_kept(preset: object) -> None:
         assert decisions.left_out(mark) == "kept"
 
 
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
+def test_sequences_are_of_columns_that_are_mirrored(preset: object) -> None:
+    decisions = Decisions(kept=preset.kept, excluded=preset.excluded)  # type: ignore[attr-defined]
+    for name, numbers in preset.sequences.items():  # type: ignore[attr-defined]
+        assert len(set(numbers)) == len(numbers), name
+        for each in numbers:
+            table, dot, column = each.column.partition(".")
+            assert table == each.table and dot and column and not decisions.left_out(table), (name, each)
+
+
+def test_the_sequences_of_synapse() -> None:
+    """All that no column has; those of streams go on above how far the stream has come, too, which has no rows left."""
+    preset = named("synapse")
+    assert preset is not None and len(preset.sequences) == 21
+    streams = {
+        name: [each for each in numbers if each.table == "stream_positions"]
+        for name, numbers in preset.sequences.items()
+    }
+    assert all(len(each) == 1 for each in streams.values() if each)
+    names = [each[0].where for each in streams.values() if each]
+    assert len(set(names)) == len(names) == 16
+    assert preset.sequences["device_inbox_sequence"] == (
+        Numbers("device_inbox.stream_id"),
+        Numbers("device_federation_outbox.stream_id"),
+        Numbers("stream_positions.stream_id", where=("stream_name", "to_device")),
+    )
+    assert all(each.negated for each in preset.sequences["events_backfill_stream_seq"])
+    assert preset.sequences["cache_invalidation_stream_seq"] == ()
+
+
 def test_checkpoints_of_langgraph_are_another_model() -> None:
     assert are_checkpoints({"checkpoints", "writes"}, {"checkpoints", "checkpoint_blobs", "checkpoint_writes"})
     assert not are_checkpoints({"checkpoints"}, {"checkpoints"})
@@ -46,6 +77,7 @@ def test_decisions_are_read_as_they_were_written() -> None:
         units={"t": {"at": "ms"}},
         only={"t": {"id": "hex"}},
         keys={"t": None, "u": ("id",)},
+        sequences={"s": (Numbers("t.a", negated=True), Numbers("t.b", pattern="(.)", where=("c", "d"))), "none": ()},
         real_digits=15,
     )
     assert msgspec.json.decode(msgspec.json.encode(decisions), type=Decisions) == decisions

@@ -16,6 +16,7 @@ import msgspec
 
 from mirror.core.adopted import Unit
 from mirror.core.errors import NewerSchemaError, SinkError
+from mirror.core.free_sequences import FreeSequences
 from mirror.core.rules import OMIT, Rules, folded
 from mirror.core.versions import UPGRADE
 from mirror.postgres.migrate import statement
@@ -59,6 +60,8 @@ class Decisions:
     """By table and column, the form in which most values are written: the way back writes them so."""
     keys: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
     """By table, the columns by which its rows are found; None: the rowid."""
+    sequences: FreeSequences = field(default_factory=dict)
+    """By the name of a sequence in Postgres that no column has: where its numbers are, as its program's preset says."""
     empty_is_null: bool = False
     real_digits: int = 17
     replace_rows: bool = False
