@@ -69,7 +69,9 @@ class Chat(Application):
             until = time.monotonic() + _LIMIT
             while self._left_to_do(move, store):
                 if time.monotonic() > until:
-                    raise StopError(f"Synapse has not done all after its migrations on {store}:\n{self.log(move)}")
+                    raise StopError(
+                        f"Synapse has not done all after its migrations on {store}:\n{self.said(move, store)}"
+                    )
                 time.sleep(_PAUSE)
             if store == "postgres":
                 self.stop()
@@ -86,15 +88,6 @@ class Chat(Application):
     def _configure(self, move: Move) -> None:
         """JSON is YAML, too."""
         place = move.program
-        handler = {"class": "logging.FileHandler", "filename": str(place / "synapse.log"), "formatter": "plain"}
-        log = {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-            "handlers": {"file": handler},
-            "root": {"level": "WARNING", "handlers": ["file"]},
-        }
-        (place / "log.json").write_text(json.dumps(log))
         # A key of Ed25519 is any 32 bytes; they are written in base64 without its filling.
         code = "import base64, os; print('ed25519 a_1', base64.b64encode(os.urandom(32)).decode().rstrip('='))"
         (place / "signing.key").write_text(move.run("-c", code).stdout)
@@ -102,7 +95,6 @@ class Chat(Application):
             "server_name": _NAME,
             "report_stats": False,
             "signing_key_path": str(place / "signing.key"),
-            "log_config": str(place / "log.json"),
             "media_store_path": str(place / "media"),
             "macaroon_secret_key": secrets.token_hex(),
             "form_secret": secrets.token_hex(),
@@ -138,7 +130,18 @@ class Chat(Application):
             "postgres": {"name": "psycopg2", "args": postgres},
         }
         for store, database in databases.items():
-            (place / f"{store}.json").write_text(json.dumps({**common, "database": database}))
+            log = {
+                "version": 1,
+                "disable_existing_loggers": False,
+                "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+                "handlers": {
+                    "file": {"class": "logging.FileHandler", "filename": f"{store}.log", "formatter": "plain"}
+                },
+                "root": {"level": "WARNING", "handlers": ["file"]},
+            }
+            (place / f"{store}-log.json").write_text(json.dumps(log))
+            own = {"database": database, "log_config": f"{store}-log.json"}
+            (place / f"{store}.json").write_text(json.dumps(common | own))
 
     def start(self, move: Move, store: str) -> None:
         """Start Synapse, and wait until it answers. Raises :class:`StopError`."""
@@ -158,7 +161,7 @@ class Chat(Application):
                 return
             except OSError:
                 if self.server.poll() is not None or time.monotonic() > until:
-                    raise StopError(f"Synapse has not started on {store}:\n{self.log(move)}") from None
+                    raise StopError(f"Synapse has not started on {store}:\n{self.said(move, store)}") from None
             time.sleep(_PAUSE)
 
     def stop(self) -> None:
@@ -172,10 +175,10 @@ class Chat(Application):
                 server.kill()
                 server.wait()
 
-    def log(self, move: Move) -> str:
-        """The last that it has said."""
-        said = [move.program / "synapse.log", move.program / "synapse.out"]
-        return "\n".join(line for path in said if path.exists() for line in path.read_text().splitlines()[-30:])
+    def said(self, move: Move, store: str) -> str:
+        """The last that it has said on a store."""
+        found = [move.program / f"{store}.log", move.program / "synapse.out"]
+        return "\n".join(line for path in found if path.exists() for line in path.read_text().splitlines()[-30:])
 
 
 class ChatMove(Move):
@@ -207,8 +210,9 @@ class ChatMove(Move):
         chat.stop()
         chat.start(self, "postgres")
         self.check(True, "Synapse starts on Postgres once more")
-        errors = [line for line in chat.log(self).splitlines() if " ERROR " in line or " CRITICAL " in line]
-        self.check(not errors, f"{len(errors)} errors in Synapse's log", *errors)
+        log = (self.program / "postgres.log").read_text().splitlines()
+        errors = [line for line in log if " ERROR " in line or " CRITICAL " in line]
+        self.check(not errors, f"{len(errors)} errors in Synapse's log on Postgres", *errors)
 
     def there_and_back(self, report: dict[str, Any], parity: dict[str, Any]) -> None:
         """Back to the file, which has all that was written in Postgres; it is written there; and forward again."""

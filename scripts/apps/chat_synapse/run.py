@@ -262,7 +262,7 @@ def seen():
             found["events"] |= {f"{name} {each['event_id']}": plain(each) for each in events}
             found["state"][f"{name} {room}"] = by_key(person.get("rooms", room, "state"))
             found["members"][f"{name} {room}"] = person.get("rooms", room, "joined_members")["joined"]
-            for event in events[-10:]:
+            for event in events[-5:]:
                 place = path("rooms", room, "relations", event["event_id"]).replace("v3", "v1")
                 try:
                     related = plain(person.call("GET", place))
