@@ -39,6 +39,8 @@ class Preset:
     epoch: Unit = ""
     """What numbers are that are times; empty: found by the values."""
     real_digits: int = 17
+    rounded: tuple[tuple[str, str], ...] = ()
+    """Tables and columns of integers in which it has Postgres round what SQLite keeps with a fraction."""
     hint: str = ""
     """What only its users know."""
 
@@ -100,7 +102,16 @@ PRESETS: tuple[Preset, ...] = (
         compared=Bookkeeping("schema_version", ("version",)),
         epoch="ms",
     ),
-    Preset("langgraph-store", ("store_migrations",), kept=("store_migrations", "vector_migrations")),
+    Preset(
+        "langgraph-store",
+        ("store_migrations",),
+        kept=("store_migrations", "vector_migrations"),
+        # SqliteStore has REAL, PostgresStore INT and lets Postgres round, half to even.
+        rounded=(("store", "ttl_minutes"),),
+        hint="SqliteStore leaves the vectors of deleted and expired items in store_vectors, unless PRAGMA foreign_keys ="
+        " ON is given on its connection; where there are such orphans: give it, and once DELETE FROM store_vectors WHERE"
+        " NOT EXISTS (SELECT 1 FROM store s WHERE s.prefix = store_vectors.prefix AND s.key = store_vectors.key)",
+    ),
 )
 #: Tables of LangGraph's checkpointers, which have another model of data in Postgres.
 CHECKPOINTS = ("checkpoints", "writes"), ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
