@@ -1,0 +1,81 @@
+"""Vectors of pgvector in an application's own tables; and types beside them, whatever the session's search_path is."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from mirror.postgres.adopted.catalog import read_tables
+from mirror.postgres.sessions import connect
+from tests.support.commands import CommandLine
+from tests.support.mirrors import MirrorProcess
+from tests.support.source import Writer
+
+#: The extension is where the application's types are, as it mostly is.
+IN_POSTGRES = """
+    CREATE EXTENSION vector;
+    CREATE TYPE color AS ENUM ('red', 'light blue');
+    CREATE DOMAIN short AS text CHECK (length(VALUE) < 5);
+    CREATE TABLE item(id bigint PRIMARY KEY, colors color[], color color NOT NULL, note short, near vector(3), half
+        halfvec(3))
+"""
+IN_SQLITE = "CREATE TABLE item(id INTEGER PRIMARY KEY, colors TEXT, color TEXT, note TEXT, near BLOB, half BLOB)"
+
+
+def blob(*numbers: float) -> str:
+    return f"x'{struct.pack(f'<{len(numbers)}f', *numbers).hex()}'"
+
+
+ROWS = (
+    f"INSERT INTO item VALUES (1, '[\"red\"]', 'red', 'a', {blob(0.1, -0.0, 3e38)}, {blob(1, 0.1, -2)})",
+    f"INSERT INTO item VALUES (2, NULL, 'light blue', NULL, {blob(1e-45, 2, 3)}, NULL)",
+)
+
+
+@pytest.fixture
+def app(dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(IN_POSTGRES)
+        yield connection
+
+
+def test_names_of_types_do_not_depend_on_the_session(app: psycopg.Connection[Any], dsn: str) -> None:
+    names = []
+    for path in ("pg_catalog, pg_temp", "pg_catalog, public"):
+        with connect(dsn, raw=True) as conn:
+            conn.execute(f"SET search_path = {path}".encode())
+            names.append([column.type.sql for column in read_tables(conn, "public")["item"].columns])
+    assert names == 2 * [
+        ["bigint", "public.color[]", "public.color", "public.short", "public.vector", "public.halfvec"]
+    ]
+
+
+def test_vectors_are_mirrored_and_found(
+    folder: Path, app: psycopg.Connection[Any], dsn: str, database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    writer.run(IN_SQLITE, *ROWS)
+    done = CommandLine(folder, dsn).run("adopt", database)
+    assert done.code == 0 and "rounded to half precision" in done.out, done.out + done.err
+    mirror.start()
+    mirror.check()
+    writer.run(
+        f"UPDATE item SET near = {blob(1, 2, 3)} WHERE id = 2",
+        f"INSERT INTO item VALUES (3, NULL, 'red', 'b', {blob(1, 2)}, NULL)",
+        f"INSERT INTO item VALUES (4, NULL, 'red', 'b', NULL, {blob(1, 70_000, 2)})",
+    )
+    mirror.wait_applied()
+    assert app.execute("SELECT id FROM item ORDER BY near <=> '[3,6,9]' LIMIT 1").fetchone() == (2,)
+    assert app.execute("SELECT near::text, half::text FROM item WHERE id = 1").fetchone() == (
+        "[0.1,-0,3e+38]",
+        "[1,0.099975586,-2]",
+    )
+    rejects = app.execute("SELECT key::text, reason FROM mirror.rejects ORDER BY 1").fetchall()
+    assert [(key, "dimensions" in why, "out of range" in why) for key, why in rejects] == [
+        ("[3]", True, False),
+        ("[4]", False, True),
+    ]
