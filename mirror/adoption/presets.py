@@ -108,9 +108,9 @@ PRESETS: tuple[Preset, ...] = (
         kept=("store_migrations", "vector_migrations"),
         # SqliteStore has REAL, PostgresStore INT and lets Postgres round, half to even.
         rounded=(("store", "ttl_minutes"),),
-        hint="SqliteStore leaves the vectors of deleted and expired items in store_vectors, unless PRAGMA foreign_keys ="
-        " ON is given on its connection; where there are such orphans: give it, and once DELETE FROM store_vectors WHERE"
-        " NOT EXISTS (SELECT 1 FROM store s WHERE s.prefix = store_vectors.prefix AND s.key = store_vectors.key)",
+        hint="SqliteStore leaves the vectors of deleted and expired items in store_vectors, unless its connection has"
+        " PRAGMA foreign_keys = ON; where there are such orphans: give it, and once DELETE FROM store_vectors WHERE NOT"
+        " EXISTS (SELECT 1 FROM store s WHERE s.prefix = store_vectors.prefix AND s.key = store_vectors.key)",
     ),
 )
 #: Tables of LangGraph's checkpointers, which have another model of data in Postgres.

@@ -45,8 +45,8 @@ array       text of a JSON array, of what :attr:`Form.element` takes, or of the 
             only where elements are boolean; numbers of elements of numeric by their text, in others as integers or
             finite doubles; nested at most 6 deep, only if rectangular and without empty ones; where elements are JSON,
             only null
-vector      blobs of float32, little-endian, of :attr:`Form.length` numbers that are all finite; halfvec: rounded half to
-            even to half precision, which is a loss, and a reject where that is not finite
+vector      blobs of float32, little-endian, of :attr:`Form.length` numbers that are all finite; halfvec: rounded half
+            to even to half precision, which is a loss, and a reject where that is not finite
 =========== ====================================================================================================
 
 Digits are ASCII; nothing has spaces around it but JSON. What is larger than Postgres takes in one value is a reject in
@@ -103,8 +103,8 @@ class Form(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     precision: int | None = None
     """Of numeric: digits in all; None: any."""
     scale: int | None = None
-    """Of numeric: digits after the point, negative ones too; None: any. Of integers 0: reals with a fraction are rounded,
-    because the program that runs in Postgres has them rounded there; None: those are rejects."""
+    """Of numeric: digits after the point, negative ones too; None: any. Of integers 0: reals with a fraction are
+    rounded, because the program that runs in Postgres has them rounded there; None: those are rejects."""
     length: int | None = None
     """Of varchar and char: characters. Of vectors: numbers."""
     labels: tuple[str, ...] = ()

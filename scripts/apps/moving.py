@@ -426,8 +426,14 @@ class Move:
             self._until(crossing.stdout, said, "has ended")
             _, errors = crossing.communicate(timeout=_LIMIT)
             last = said[-1]
-            self.check(not crossing.returncode, f"a program went on writing: {_shown(str(last['wrote']))}", *errors.splitlines()[-9:])
-            self.check(not last["wrong"], "it never read the past, and lost no write", *map(str, last["wrong"][:_SHOWN]))
+            self.check(
+                not crossing.returncode,
+                f"a program went on writing: {_shown(str(last['wrote']))}",
+                *errors.splitlines()[-9:],
+            )
+            self.check(
+                not last["wrong"], "it never read the past, and lost no write", *map(str, last["wrong"][:_SHOWN])
+            )
             print(f"     mirror cutover advance took {took:.1f} s; the program saw a pause of {last['pause']:.2f} s")
         finally:
             crossing.kill()
@@ -435,7 +441,9 @@ class Move:
         fired = self._audited()
         self.check(fired > 0, f"a trigger has fired {fired} times, for what the program wrote in Postgres")
         waited = self.mirror("wait", self.source, "--timeout", 300)
-        self.check(waited.returncode == 0, "mirror wait: what it wrote is in the file, too", *waited.stderr.splitlines())
+        self.check(
+            waited.returncode == 0, "mirror wait: what it wrote is in the file, too", *waited.stderr.splitlines()
+        )
         self._compare_objects(report, {"tables": []})
 
     def _until(self, lines: IO[str], said: list[dict[str, Any]], what: str) -> None:

@@ -17,13 +17,5 @@ SELECT t.oid::bigint, t.typname, n.nspname, t.typtype::text, t.typbasetype::bigi
        t.typnotnull,
        (SELECT coalesce(jsonb_agg(k.conname ORDER BY k.conname), '[]')
           FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c'),
-       -- Not format_type alone: it leaves out a schema that is in the session's search_path.
-       CASE WHEN n.nspname = 'pg_catalog' THEN pg_catalog.format_type(t.oid, -1)
-            WHEN element.oid IS NOT NULL THEN
-                pg_catalog.quote_ident(holds.nspname) || '.' || pg_catalog.quote_ident(element.typname) || '[]'
-            ELSE pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname) END
-  FROM used
-  JOIN pg_catalog.pg_type t USING (oid)
-  JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-  LEFT JOIN pg_catalog.pg_type element ON element.typarray = t.oid
-  LEFT JOIN pg_catalog.pg_namespace holds ON holds.oid = element.typnamespace
+       pg_catalog.format_type(t.oid, -1)
+  FROM used JOIN pg_catalog.pg_type t USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace

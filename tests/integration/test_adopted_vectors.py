@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from mirror.postgres.adopted import guards
 from mirror.postgres.adopted.catalog import read_tables
 from mirror.postgres.sessions import connect
 from tests.support.commands import CommandLine
@@ -53,6 +54,33 @@ def test_names_of_types_do_not_depend_on_the_session(app: psycopg.Connection[Any
     assert names == 2 * [
         ["bigint", "public.color[]", "public.color", "public.short", "public.vector", "public.halfvec"]
     ]
+
+
+def test_a_foreign_key_is_made_again_in_a_session_that_has_another_path(
+    folder: Path, app: psycopg.Connection[Any], dsn: str, database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """The extension's schema is in the search_path of the one that sets it aside, and not of the others."""
+    app.execute("CREATE TABLE part(id bigint PRIMARY KEY, item_id bigint REFERENCES item ON DELETE CASCADE)")
+    writer.run(IN_SQLITE, "CREATE TABLE part(id INTEGER PRIMARY KEY, item_id INTEGER REFERENCES item)", *ROWS)
+    cli = CommandLine(folder, dsn)
+    assert cli.run("adopt", database).code == 0
+    mirror.start()
+    mirror.check()
+    mirror.stop()
+    with connect(dsn, raw=True) as conn:
+        conn.execute("SET search_path = pg_catalog, public")
+        ((source_id,),) = conn.execute("SELECT source_id FROM mirror.sources").fetchall()
+        with conn.transaction():
+            guards.set_aside(conn, int(source_id), "public", ["item", "part"])
+        assert conn.execute("SELECT current_setting('search_path')").fetchone() == ("pg_catalog, public",)
+    ((definition,),) = app.execute("SELECT definition FROM mirror.set_aside").fetchall()
+    assert definition == "FOREIGN KEY (item_id) REFERENCES public.item(id) ON DELETE CASCADE"
+    done = cli.run("remove", database, "--drop-tables", "--yes", "--state-dir", mirror.state_dir)
+    assert done.code == 0, done.out + done.err
+    found = app.execute(
+        "SELECT conname FROM pg_constraint WHERE contype = 'f' AND connamespace = 'public'::regnamespace"
+    ).fetchall()
+    assert found == [("part_item_id_fkey",)]
 
 
 def test_vectors_are_mirrored_and_found(

@@ -269,7 +269,11 @@ def _plain_form(found: FoundType, decisions: Decisions) -> Form | None:
     """The form by the type alone."""
     if found.element is not None:
         element = _plain_form(found.element, decisions)
-        return None if element is None or element.kind in _VECTORS else Form("array", element=element, empty_is_null=decisions.empty_is_null)
+        return (
+            None
+            if element is None or element.kind in _VECTORS
+            else Form("array", element=element, empty_is_null=decisions.empty_is_null)
+        )
     typmod, kind = found.typmod, kind_of(found)
     if kind is None:
         return None

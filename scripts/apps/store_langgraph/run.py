@@ -102,7 +102,9 @@ def value(draw, name):
         "name": name,
         "n": draw.choice([0, 1, -7, 2**53, 0.1, 1.0, -2.5, 1e-7, 12345678901234567]),
         "on": draw.choice([True, False, None]),
-        "deep": draw.choice([{}, [], {"é": ["ü😀", {"": '\\ " \n'}]}, [1, [2.5, [None]]], "2026-01-02", {"b": 1, "a": 2}]),
+        "deep": draw.choice(
+            [{}, [], {"é": ["ü😀", {"": '\\ " \n'}]}, [1, [2.5, [None]]], "2026-01-02", {"b": 1, "a": 2}]
+        ),
     }
 
 
@@ -116,7 +118,9 @@ def fill():
     draw, store = random.Random(99), of_sqlite(keys=False)
     for number in range(150):
         ttl = draw.choice([None, None, 60, 1.5, 2.5, 100_000])
-        store.put(draw.choice(NAMESPACES), key(draw), value(draw, f"f{number}"), ttl=ttl, index=draw.choice([None, False]))
+        store.put(
+            draw.choice(NAMESPACES), key(draw), value(draw, f"f{number}"), ttl=ttl, index=draw.choice([None, False])
+        )
     store.put(("docs",), "left behind", {"text": "egg"})
     store.delete(("docs",), "left behind")
 
