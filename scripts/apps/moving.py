@@ -123,6 +123,9 @@ class Application:
     def heed(self, move: Move, report: Mapping[str, Any]) -> None:
         """Do what the report of ``mirror adopt --dry-run`` calls for."""
 
+    def after(self, move: Move) -> None:
+        """What its tools must find in Postgres once it was moved."""
+
     def read(self, path: Path) -> tuple[Seen, dict[str, str]]:
         """What its program has written for look: the objects, and the answers to its questions."""
         found: tuple[Seen, dict[str, str]] = pickle.loads(path.read_bytes())
@@ -275,6 +278,7 @@ class Move:
         else:
             self._give_back(before)
             application.set_sequences(self)
+        application.after(self)
         self._use()
 
     def _adopt(self) -> dict[str, Any]:
