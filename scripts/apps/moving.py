@@ -232,11 +232,12 @@ class Move:
                 stderr=log,
             )
 
-    def end_mirror(self, number: signal.Signals) -> int:
-        """End it by a signal; its exit code."""
+    def end_mirror(self, number: signal.Signals | None) -> int:
+        """End it by a signal, or have it end by itself; its exit code."""
         assert self._mirror is not None
         process, self._mirror = self._mirror, None
-        process.send_signal(number)
+        if number is not None:
+            process.send_signal(number)
         try:
             return process.wait(_LIMIT)
         finally:
@@ -466,7 +467,8 @@ class Move:
 
     def _end_for_good(self, before: list[list[str]]) -> None:
         self._cutover("finalize")
-        self.check(self.end_mirror(signal.SIGTERM) == 0, "the mirror has ended", *self.log_tail().splitlines()[-1:])
+        code = self.end_mirror(None)
+        self.check(code == 0, f"the mirror has ended by itself, with {code}", *self.log_tail().splitlines()[-1:])
         self._check_made(before)
 
     def _give_back(self, before: list[list[str]]) -> None:

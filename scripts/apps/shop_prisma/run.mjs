@@ -95,13 +95,14 @@ async function write(seed, count) {
   await prisma.$disconnect();
 }
 
-// SQLite refuses a transaction that has read before another one wrote, whatever the time to wait.
+// SQLite refuses a transaction that has read before another one wrote, whatever the time to wait; and another writer may
+// have taken a number or deleted an object that was drawn.
 async function again(work) {
   for (let left = 50; ; left--) {
     try {
       return await work();
     } catch (error) {
-      if (left === 0 || !isBusy(error)) throw error;
+      if (left === 0 || !(isBusy(error) || ["P2002", "P2003", "P2025"].includes(error.code))) throw error;
     }
   }
 }
@@ -147,7 +148,7 @@ async function links(prisma, draw, name) {
 
 // Two unique values change places in one transaction.
 async function swaps(prisma, draw, name) {
-  const [one, two] = await prisma.person.findMany({ take: 2, skip: draw.below(3), orderBy: { id: "asc" } });
+  const [one, two] = await prisma.person.findMany({ take: 2, skip: 1 + draw.below(3), orderBy: { id: "asc" } });
   await prisma.$transaction([
     prisma.person.update({ where: { id: one.id }, data: { name: `between ${name}` } }),
     prisma.person.update({ where: { id: two.id }, data: { name: one.name } }),
