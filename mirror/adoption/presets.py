@@ -110,7 +110,9 @@ PRESETS: tuple[Preset, ...] = (
         rounded=(("store", "ttl_minutes"),),
         hint="SqliteStore leaves the vectors of deleted and expired items in store_vectors, unless its connection has"
         " PRAGMA foreign_keys = ON; where there are such orphans: give it, and once DELETE FROM store_vectors WHERE NOT"
-        " EXISTS (SELECT 1 FROM store s WHERE s.prefix = store_vectors.prefix AND s.key = store_vectors.key)",
+        " EXISTS (SELECT 1 FROM store s WHERE s.prefix = store_vectors.prefix AND s.key = store_vectors.key); it embeds"
+        " whole items, as the field $, where its index has fields and not text_fields: to search by other fields in"
+        " Postgres, put the items again after the move, and delete the vectors of $",
     ),
 )
 #: Tables of LangGraph's checkpointers, which have another model of data in Postgres.

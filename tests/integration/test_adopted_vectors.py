@@ -83,6 +83,50 @@ def test_a_foreign_key_is_made_again_in_a_session_that_has_another_path(
     assert found == [("part_item_id_fkey",)]
 
 
+def test_the_store_of_langgraph(
+    folder: Path, app: psycopg.Connection[Any], dsn: str, database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """Its lives are rounded as PostgresStore rounds them; of vectors without an item is told what to do."""
+    columns = "created_at {0} DEFAULT CURRENT_TIMESTAMP, updated_at {0} DEFAULT CURRENT_TIMESTAMP"
+    both = (
+        "CREATE TABLE store (prefix text NOT NULL, key text NOT NULL, value {json} NOT NULL, {columns},"
+        " expires_at {time}, ttl_minutes {number}, PRIMARY KEY (prefix, key))",
+        "CREATE TABLE store_vectors (prefix text NOT NULL, key text NOT NULL, field_name text NOT NULL, embedding"
+        " {vector}, {columns}, PRIMARY KEY (prefix, key, field_name), FOREIGN KEY (prefix, key) REFERENCES"
+        " store(prefix, key) ON DELETE CASCADE)",
+        "CREATE TABLE store_migrations (v INTEGER PRIMARY KEY)",
+        "INSERT INTO store_migrations VALUES (0), (1), (2), (3)",
+    )
+    here = {"json": "text", "columns": columns.format("TIMESTAMP"), "time": "TIMESTAMP", "number": "REAL"}
+    zone = "TIMESTAMP WITH TIME ZONE"
+    there = {"json": "jsonb", "columns": columns.format(zone), "time": zone, "number": "INT", "vector": "vector(2)"}
+    writer.run(
+        *(each.format(**here, vector="BLOB") for each in both),
+        "INSERT INTO store_migrations VALUES (4)",
+        "INSERT INTO store (prefix, key, value, expires_at, ttl_minutes) VALUES"
+        " ('a.b', 'k', CAST('{\"n\":1.0}' AS BLOB), '2026-11-30 04:54:24.578199+00:00', 1.5),"
+        " ('a', 'k', CAST('{}' AS BLOB), '2026-11-30 04:54:24', 2.5), ('a', 'l', CAST('[]' AS BLOB), NULL, NULL)",
+        f"INSERT INTO store_vectors (prefix, key, field_name, embedding) VALUES ('a', 'k', '$', {blob(1, 2)}),"
+        f" ('a', 'gone', '$', {blob(1, 2)})",
+    )
+    app.execute("DROP TABLE item")
+    for each in both:
+        app.execute(each.format(**there).encode())
+    done = CommandLine(folder, dsn).run("adopt", database)
+    assert done.code == 0, done.out + done.err
+    said = " ".join(done.out.split())
+    assert "rounded to 0 places" in said and "no such row in store" in said, done.out
+    assert "DELETE FROM store_vectors WHERE NOT EXISTS" in said, done.out
+    mirror.start()
+    mirror.check()
+    assert app.execute("SELECT prefix, value, expires_at::text, ttl_minutes FROM store ORDER BY 1, key").fetchall() == [
+        ("a", {}, "2026-11-30 04:54:24+00", 2),
+        ("a", [], None, None),
+        ("a.b", {"n": 1.0}, "2026-11-30 04:54:24.578199+00", 2),
+    ]
+    assert app.execute("SELECT count(*) FROM store_migrations").fetchone() == (4,)
+
+
 def test_vectors_are_mirrored_and_found(
     folder: Path, app: psycopg.Connection[Any], dsn: str, database: Path, writer: Writer, mirror: MirrorProcess
 ) -> None:
