@@ -15,7 +15,7 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from mirror.adoption.quick import fits_of
-from mirror.core.adopted import MANY_FORMS, Form, Unit
+from mirror.core.adopted import INTEGERS, MANY_FORMS, Form, Unit
 from mirror.core.tables import Column
 from mirror.core.values import Value
 from mirror.postgres.adopted.codecs import converter, encoder, form_of
@@ -34,7 +34,6 @@ _WRITTEN: tuple[Unit, ...] = ("datetime", "clock", "iso")
 _MICROSECONDS, _MILLISECONDS, _SECONDS = 1e14, 1e11, 1e8
 #: Kinds of which the values are their own images: equal in SQLite, equal in Postgres, and only then.
 PLAIN = frozenset(("text", "varchar", "bytea", "enum"))
-INTEGERS = frozenset(("int2", "int4", "int8"))
 #: Of each part of a column, so many values are looked at for the form that most have.
 _SAMPLES = 16
 

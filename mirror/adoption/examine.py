@@ -148,10 +148,19 @@ def _begin(wishes: Wishes, presets: Sequence[Preset]) -> Decisions:
         zone=wishes.zone or ("UTC" if first is None else first.zone),
         units=wishes.units,
         sequences={name: numbers for preset in presets for name, numbers in preset.sequences.items()},
+        rounded=_rounded(presets),
         empty_is_null=wishes.empty_is_null,
         real_digits=digits or 17,
         replace_rows=wishes.replace_rows,
     )
+
+
+def _rounded(presets: Iterable[Preset]) -> dict[str, tuple[str, ...]]:
+    """By table, the columns of which a preset says that its program has them rounded."""
+    found: dict[str, tuple[str, ...]] = {}
+    for table, column in (each for preset in presets for each in preset.rounded):
+        found[table] = (*found.get(table, ()), column)
+    return found
 
 
 def _take_pairs(report: Report, pairs: Pairs, tables: Mapping[str, object]) -> None:

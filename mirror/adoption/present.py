@@ -13,9 +13,10 @@ from typing import Any
 
 from psycopg.sql import SQL, Composed, Identifier
 
-from mirror.adoption.columns import INTEGERS, SHOWN_KEYS
+from mirror.adoption.columns import SHOWN_KEYS
 from mirror.adoption.scan import Plan
 from mirror.adoption.source import Source, shown_key
+from mirror.core.adopted import INTEGERS
 from mirror.postgres.adopted.codecs import encoder
 from mirror.postgres.codecs import Encoder, Reject
 from mirror.postgres.target import Conn

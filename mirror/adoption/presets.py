@@ -41,6 +41,8 @@ class Preset:
     epoch: Unit = ""
     """What numbers are that are times; empty: found by the values."""
     real_digits: int = 17
+    rounded: tuple[tuple[str, str], ...] = ()
+    """Tables and columns of integers in which it has Postgres round what SQLite keeps with a fraction."""
     hint: str = ""
     """What only its users know."""
     sequences: FreeSequences = field(default_factory=dict)
@@ -112,7 +114,18 @@ PRESETS: tuple[Preset, ...] = (
         rebuilt=synapse.REBUILT,
         unfinished=Bookkeeping("background_updates", ("update_name",)),
     ),
-    Preset("langgraph-store", ("store_migrations",), kept=("store_migrations", "vector_migrations")),
+    Preset(
+        "langgraph-store",
+        ("store_migrations",),
+        kept=("store_migrations", "vector_migrations"),
+        # SqliteStore has REAL, PostgresStore INT and lets Postgres round, half to even.
+        rounded=(("store", "ttl_minutes"),),
+        hint="SqliteStore leaves the vectors of deleted and expired items in store_vectors, unless its connection has"
+        " PRAGMA foreign_keys = ON; where there are such orphans: give it, and once DELETE FROM store_vectors WHERE NOT"
+        " EXISTS (SELECT 1 FROM store s WHERE s.prefix = store_vectors.prefix AND s.key = store_vectors.key); it embeds"
+        " whole items, as the field $, where its index has fields and not text_fields: to search by other fields in"
+        " Postgres, put the items again after the move, and delete the vectors of $",
+    ),
 )
 #: Tables of LangGraph's checkpointers, which have another model of data in Postgres.
 CHECKPOINTS = ("checkpoints", "writes"), ("checkpoints", "checkpoint_blobs", "checkpoint_writes")

@@ -15,6 +15,7 @@ from itertools import compress
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from mirror.core.adopted import Form
 from mirror.core.values import Value
@@ -77,9 +78,11 @@ def _fits_of(form: Form) -> Fits:
         case "date":
             return _each(str, _is_day)
         case "json" | "jsonb":
-            return _each(str, _is_document)
+            return _are_documents
         case "numeric":
             return _decimals(form)
+        case "vector" if form.length is not None:
+            return _vectors(form.length)
     return _none
 
 
@@ -155,6 +158,23 @@ def _is_document(value: str) -> bool:
     except msgspec.DecodeError:
         return False
     return True
+
+
+def _are_documents(values: Sequence[Any]) -> bool:
+    try:
+        texts = [value.decode() if type(value) is bytes else value for value in values]
+    except UnicodeDecodeError:
+        return False
+    return _only(texts, str) and all(map(_is_document, texts))
+
+
+def _vectors(length: int) -> Fits:
+    size = 4 * length
+    return lambda values: (
+        _only(values, bytes)
+        and all(len(value) == size for value in values)
+        and bool(np.isfinite(np.frombuffer(b"".join(values), dtype="<f4")).all())
+    )
 
 
 def _decimals(form: Form) -> Fits:

@@ -31,7 +31,8 @@ jsonb, json text and blobs in UTF-8 that are JSON (RFC 8259), nested at most 500
 numeric     integers; finite reals by their shortest decimal; decimal texts ``-?D[.D][(e|E)[±]D]`` (``-12.50``,
             ``1e3``), the exponent up to 9 digits: at most 131072 digits before the point and 16383 after it, as they
             are written, zeros at either end too, and moved by the exponent: ``0.1e131072`` has 131073
-int2 …      integers in range; reals without a fraction; texts ``-?D`` in range, with any zeros in front
+int2 …      integers in range; reals without a fraction, or, where :attr:`Form.scale` is 0, rounded half to even; texts
+            ``-?D`` in range, with any zeros in front
 float4, 8   reals, infinite ones too, and integers that are exact as a double; float4: what it has not is rounded, also
             to zero, which is a loss; what is infinite only by that is a reject
 text        text; numbers never
@@ -44,6 +45,8 @@ array       text of a JSON array, of what :attr:`Form.element` takes, or of the 
             only where elements are boolean; numbers of elements of numeric by their text, in others as integers or
             finite doubles; nested at most 6 deep, only if rectangular and without empty ones; where elements are JSON,
             only null
+vector      blobs of float32, little-endian, of :attr:`Form.length` numbers that are all finite; halfvec: rounded half
+            to even to half precision, which is a loss, and a reject where that is not finite
 =========== ====================================================================================================
 
 Digits are ASCII; nothing has spaces around it but JSON. What is larger than Postgres takes in one value is a reject in
@@ -72,7 +75,7 @@ import msgspec
 Kind = Literal[
     "timestamptz", "timestamp", "date", "time", "interval", "uuid", "boolean", "jsonb", "json", "numeric",
     "int2", "int4", "int8", "float4", "float8", "text", "varchar", "char", "citext", "bytea", "enum", "inet", "cidr",
-    "array",
+    "array", "vector", "halfvec",
 ]  # fmt: skip
 #: Of numbers that are times: seconds, milliseconds, microseconds; of intervals also the forms of text.
 Unit = Literal["", "s", "ms", "us", "datetime", "clock", "iso"]
@@ -82,6 +85,7 @@ MANY_FORMS: frozenset[Kind] = frozenset(
     ("timestamptz", "timestamp", "date", "time", "interval", "uuid", "boolean", "jsonb", "json", "numeric",
      "int2", "int4", "int8", "float4", "float8", "inet", "cidr", "bytea", "array", "char", "citext")
 )  # fmt: skip
+INTEGERS: frozenset[Kind] = frozenset(("int2", "int4", "int8"))
 #: What the codec of an adopted column begins with.
 PREFIX = "adopted "
 
@@ -99,9 +103,10 @@ class Form(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     precision: int | None = None
     """Of numeric: digits in all; None: any."""
     scale: int | None = None
-    """Of numeric: digits after the point, negative ones too; None: any."""
+    """Of numeric: digits after the point, negative ones too; None: any. Of integers 0: reals with a fraction are
+    rounded, because the program that runs in Postgres has them rounded there; None: those are rejects."""
     length: int | None = None
-    """Of varchar and char: characters."""
+    """Of varchar and char: characters. Of vectors: numbers."""
     labels: tuple[str, ...] = ()
     """Of an enum."""
     element: Form | None = None

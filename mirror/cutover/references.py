@@ -1,8 +1,8 @@
 """Foreign keys of an application's own tables, and the rows that they would not allow.
 
 While a source is mirrored none of them acts: they are set aside or bypassed (:mod:`mirror.postgres.adopted.guards`). A
-foreign key is known by its definition, as ``pg_get_constraintdef`` writes it in a session whose search path is empty
-but for ``pg_catalog``; names are quoted where that is needed::
+foreign key is known by its definition, as ``pg_get_constraintdef`` writes it where names have their schemas
+(:mod:`mirror.postgres.adopted.full_names`); they are quoted where that is needed::
 
     FOREIGN KEY (a, "B") REFERENCES app.things(c, "D") [MATCH FULL] [ON …] [DEFERRABLE …] [NOT VALID]
 """
@@ -20,6 +20,7 @@ from psycopg import RawCursor
 from psycopg.sql import SQL, Composed, Identifier
 
 from mirror.cutover.breaches import Breaches, rows_without
+from mirror.postgres.adopted.full_names import in_full
 from mirror.postgres.adopted.guards import FOREIGN_KEY, NOT_VALID
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Target
@@ -80,7 +81,7 @@ def find(connection: psycopg.Connection[Any], source_id: int, targets: Sequence[
     cursor, found = RawCursor(connection), list[Reference]()
     for schema in sorted({target.schema for target in targets}):
         names = [target.name for target in targets if target.schema == schema]
-        rows = cursor.execute(statement("adopted_guards"), (schema, names)).fetchall()
+        rows = in_full(connection, statement("adopted_guards"), (schema, names))
         found += [
             Reference(table_schema, table, name, definition, aside=False)
             for kind, table_schema, table, name, definition in rows

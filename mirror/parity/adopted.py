@@ -6,8 +6,8 @@ that two spellings of one moment are equal. A value that the form does not take 
 :class:`~mirror.parity.adopted_terms.Unfit`, which equals nothing: such a row is among the rejects, or it is a
 difference. This is written apart from the apply side's codecs on purpose, as all of parity is: two implementations of
 one vocabulary; ``tests/differential/test_adopted_columns.py`` holds them against each other. The kinds are in
-:mod:`~mirror.parity.adopted_times`, :mod:`~mirror.parity.adopted_numbers`, :mod:`~mirror.parity.adopted_json` and
-:mod:`~mirror.parity.adopted_values`.
+:mod:`~mirror.parity.adopted_times`, :mod:`~mirror.parity.adopted_numbers`, :mod:`~mirror.parity.adopted_json`,
+:mod:`~mirror.parity.adopted_vectors` and :mod:`~mirror.parity.adopted_values`.
 
 :attr:`~mirror.core.adopted.Form.only` is followed for ``uuid`` alone. Of other kinds values of all forms are taken: a
 row with another one is not in Postgres, and its key is among the rejects.
@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import cast
 
 from mirror.core.adopted import Form, form_of_codec, is_adopted
-from mirror.parity import adopted_json, adopted_numbers, adopted_times, adopted_values
+from mirror.parity import adopted_json, adopted_numbers, adopted_times, adopted_values, adopted_vectors
 from mirror.parity.adopted_moments import is_zero_date
 from mirror.parity.adopted_terms import Decode, Lossy, Misfit, Unfit
 from mirror.parity.plan import MappedColumn, Plan
@@ -140,6 +140,8 @@ def _of_form(form: Form) -> Decode:
         decode = adopted_numbers.decoder(form)
     elif form.kind in ("json", "jsonb"):
         decode = adopted_json.decoder(form)
+    elif form.kind in ("vector", "halfvec"):
+        decode = adopted_vectors.decoder(form)
     else:
         decode = adopted_values.decoder(form)
     return _or_null(decode, dated=form.kind in _DATED) if form.empty_is_null else decode

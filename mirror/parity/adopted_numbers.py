@@ -38,11 +38,14 @@ def decoder(form: Form) -> Decode:
 
 
 def _integer(form: Form) -> Decode:
-    limit = _RANGES[form.kind]
+    limit, whole = _RANGES[form.kind], form.scale is None
 
-    def decode(value: Cell) -> Cell:
+    def decode(value: Cell) -> Cell | Lossy:
+        lost = ""
         if isinstance(value, float):
-            value = int(value) if value.is_integer() else None
+            found = None if not math.isfinite(value) else int(Decimal(value).to_integral_value(ROUND_HALF_EVEN))
+            lost = "" if found == value else places(0)
+            value = None if lost and whole else found
         elif isinstance(value, str):
             match = _INTEGER.fullmatch(value)
             value = (-int(match[1]) if value[0] == "-" else int(match[1])) if match else None
@@ -50,7 +53,7 @@ def _integer(form: Form) -> Decode:
             raise Misfit("no integer")
         if not -limit <= value < limit:
             raise Misfit("an integer out of range")
-        return value
+        return lossy(value, lost)
 
     return decode
 

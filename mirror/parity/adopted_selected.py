@@ -28,6 +28,7 @@ from mirror.parity.adopted_json import array_text, document
 from mirror.parity.adopted_moments import DAY, EPOCH_DAY, FIRST, LAST
 from mirror.parity.adopted_terms import Misfit
 from mirror.parity.adopted_values import network_text
+from mirror.parity.adopted_vectors import of_text
 from mirror.parity.shown import value_of
 from mirror.parity.values import INT64_MAX, INT64_MIN, Cell, Foreign
 
@@ -168,6 +169,8 @@ _CONVERTERS: dict[str, Convert] = {
     "inet": _network,
     "cidr": _network,
     "jsonb": _document,
+    "vector": of_text,
+    "halfvec": of_text,
 }
 #: Of elements that are not bytes and not texts: what reads their texts.
 _READ: dict[str, Callable[[str], Any]] = {

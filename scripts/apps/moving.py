@@ -2,11 +2,12 @@
 
 An application is moved as a person would move it. Its own migrations make the tables of both stores; ``mirror adopt``
 and ``mirror up`` fill those in Postgres while its own writers work on SQLite, and the mirror is killed once; then its
-own objects are read from both stores and compared, value by value. In the end the tables are given back and the
-application's own calls are made in Postgres.
+own objects are read from both stores and compared, value by value. In the end the tables are given back, or programs
+are moved by ``mirror cutover advance`` while one of them writes on, and the application's own calls are made in
+Postgres.
 
-The application runs in a virtual environment of its own, in a temporary folder, with pinned packages; Postgres is the
-embedded one. Both programs connect as the owner of the database, who is no superuser: foreign keys are set aside and
+The application runs in an environment of its own, in a temporary folder, with pinned packages; Postgres is the embedded
+one. Both programs connect as the owner of the database, who is no superuser: foreign keys are set aside and
 made again. Nothing is left behind.
 """
 
@@ -25,7 +26,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 APPS = Path(__file__).resolve().parent
 ROOT = APPS.parents[1]
@@ -82,7 +83,8 @@ class Application:
     name = ""
     packages: tuple[str, ...] = ()
     sources: Path
-    """The folder of its program, which is copied. ``run.py`` in it has the commands fill, write, look, use."""
+    """The folder of its program, which is copied. ``run.py`` in it has the commands fill, write, look, use; and cross,
+    where it is moved by ``mirror cutover``."""
     adopt: tuple[str, ...] = ()
     """Options of ``mirror adopt``."""
     said_by_hints: ClassVar[Mapping[tuple[str, str], str]] = {}
@@ -93,6 +95,12 @@ class Application:
     """A table that gets a trigger in Postgres, which must not fire for what the mirror writes."""
     database = ""
     """Options of CREATE DATABASE that it needs."""
+    extensions: tuple[str, ...] = ()
+    """Extensions of Postgres that only a superuser can make."""
+    by_cutover = False
+    """Whether programs are moved by ``mirror cutover advance``; else the tables are given back."""
+    reads_first = False
+    """Whether reads are moved first: its program has a read router."""
     writers = 2
     transactions = 120
 
@@ -101,8 +109,29 @@ class Application:
         raise NotImplementedError
 
     def set_sequences(self, move: Move) -> None:
-        """Set the sequences in Postgres by the application's own means, or by SQL where it has none."""
+        """Set the sequences in Postgres by the application's own means, or by SQL where it has none; for one whose
+        tables are given back.
+        """
         raise NotImplementedError
+
+    def install(self, folder: Path) -> Path:
+        """Make its environment; return what :attr:`Move.tools` is: a Python that has its packages."""
+        return _environment(folder / "venv", self.packages)
+
+    def command(self, move: Move) -> tuple[str, ...]:
+        """What runs its program; its arguments follow."""
+        return (str(move.tools), "run.py")
+
+    def heed(self, move: Move, report: Mapping[str, Any]) -> None:
+        """Do what the report of ``mirror adopt --dry-run`` calls for."""
+
+    def after(self, move: Move) -> None:
+        """What its tools must find in Postgres once it was moved."""
+
+    def read(self, path: Path) -> tuple[Seen, dict[str, str]]:
+        """What its program has written for look: the objects, and the answers to its questions."""
+        found: tuple[Seen, dict[str, str]] = pickle.loads(path.read_bytes())
+        return found
 
     def environment(self, store: str, dsn: str) -> dict[str, str]:
         """What its program is told of where it runs; ``store``: sqlite or postgres."""
@@ -112,17 +141,18 @@ class Application:
 class Move:
     """One application on its way."""
 
-    def __init__(self, application: Application, folder: Path, python: Path, dsn: str) -> None:
+    def __init__(self, application: Application, folder: Path, tools: Path, dsn: str) -> None:
         self.application = application
         self.folder = folder
         self.program = folder / "app"
         self.source = self.program / "shop.db"
-        self.python = python
+        self.tools = tools
         self.dsn = dsn
         self.failed = 0
         self._mirror: subprocess.Popen[bytes] | None = None
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         self._log = folder / "mirror.log"
+        self._config = folder / ".argentos" / "mirror.json"
 
     # -------------------------------------------------------------------------------------------- what is said
 
@@ -136,11 +166,21 @@ class Move:
     # ------------------------------------------------------------------------------------------- what is started
 
     def run(self, *command: object, store: str = "sqlite", fine: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a program of the application, by its Python, in its folder; ``fine``: it must succeed."""
+        """Run its Python, in its folder; ``fine``: it must succeed."""
+        return self.execute(self.tools, *command, store=store, fine=fine)
+
+    def call(self, *arguments: object, store: str = "sqlite", fine: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run its program."""
+        return self.execute(*self.application.command(self), *arguments, store=store, fine=fine)
+
+    def execute(
+        self, *command: object, store: str = "sqlite", fine: bool = True, more: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run anything in the folder of its program, with ``more`` variables."""
         done = subprocess.run(
-            [str(self.python), *map(str, command)],
+            [*map(str, command)],
             cwd=self.program,
-            env=self.environment(store),
+            env=self.environment(store) | (more or {}),
             capture_output=True,
             text=True,
             timeout=_LIMIT,
@@ -151,9 +191,21 @@ class Move:
             raise StopError(f"{said} on {store} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done
 
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        """Start its program on SQLite."""
+        return subprocess.Popen(
+            [*self.application.command(self), *map(str, arguments)],
+            cwd=self.program,
+            env=self.environment("sqlite"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def environment(self, store: str) -> dict[str, str]:
         """Of a program of the application."""
-        return self._environment | self.application.environment(store, self.dsn)
+        ours = {"SHOP_STATE": str(self.folder / "state"), "SHOP_CONFIG": str(self._config)}
+        return self._environment | ours | self.application.environment(store, self.dsn)
 
     def mirror(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Run a command of the mirror."""
@@ -183,11 +235,12 @@ class Move:
                 stderr=log,
             )
 
-    def end_mirror(self, number: signal.Signals) -> int:
-        """End it by a signal; its exit code."""
+    def end_mirror(self, number: signal.Signals | None) -> int:
+        """End it by a signal, or have it end by itself; its exit code."""
         assert self._mirror is not None
         process, self._mirror = self._mirror, None
-        process.send_signal(number)
+        if number is not None:
+            process.send_signal(number)
         try:
             return process.wait(_LIMIT)
         finally:
@@ -212,20 +265,30 @@ class Move:
 
     def go(self) -> None:
         """All of it. Raises :class:`StopError`."""
+        application = self.application
         report, parity, before = self.mirror_live()
         self.compare_looks(self.look("sqlite"), self.look("postgres"), report, parity)
-        self._give_back(before)
-        self.application.set_sequences(self)
+        if application.by_cutover:
+            self._advance(report)
+            self._end_for_good(before)
+        else:
+            self._give_back(before)
+            application.set_sequences(self)
+        application.after(self)
         self.use()
 
     def mirror_live(self) -> tuple[dict[str, Any], dict[str, Any], list[list[str]]]:
         """Adopt it, and mirror its writes until all is in Postgres; the reports of both, and what was :meth:`made`."""
         application = self.application
+        if application.by_cutover:
+            self._config.parent.mkdir()
+            storage = {"backend": "dual", "readFrom": "sqlite"}
+            self._config.write_text(json.dumps({"sources": [str(self.source)], "storage": storage}))
         shutil.copytree(application.sources, self.program, ignore=shutil.ignore_patterns("__pycache__"))
         application.make(self)
         with psycopg.connect(self.dsn) as conn:
             conn.execute(_AUDIT.format(application.audited))
-        self.run("run.py", "fill")
+        self.call("fill")
         before = self.made()
         report = self._adopt()
         self._mirror_its_writes()
@@ -240,6 +303,7 @@ class Move:
         with psycopg.connect(self.dsn) as conn:
             untouched = conn.execute("SELECT to_regclass('mirror.adoptions') IS NULL").fetchone() == (True,)
         self.check(untouched, "mirror adopt --dry-run has left Postgres alone")
+        self.application.heed(self, json.loads(dry.stdout)["reports"][0])
         done = self.mirror(*arguments, "--json")
         if done.returncode:
             raise StopError(f"mirror adopt ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -255,17 +319,7 @@ class Move:
     def _mirror_its_writes(self) -> None:
         self.start_mirror()
         count = self.application.transactions
-        writers = [
-            subprocess.Popen(
-                [str(self.python), "run.py", "write", str(seed), str(count)],
-                cwd=self.program,
-                env=self.environment("sqlite"),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for seed in range(self.application.writers)
-        ]
+        writers = [self.start("write", seed, count) for seed in range(self.application.writers)]
         try:
             first = writers[0].stdout
             assert first is not None
@@ -364,10 +418,9 @@ class Move:
 
     def look(self, store: str) -> tuple[Seen, dict[str, str]]:
         """The objects, and the answers to its questions."""
-        path = self.folder / f"{store}.pickle"
-        self.run("run.py", "look", path, store=store)
-        found: tuple[Seen, dict[str, str]] = pickle.loads(path.read_bytes())
-        return found
+        path = self.folder / f"{store}.seen"
+        self.call("look", path, store=store)
+        return self.application.read(path)
 
     def made(self) -> list[list[str]]:
         """Constraints, triggers, columns and indexes of the application's tables."""
@@ -381,13 +434,61 @@ class Move:
             (count,) = conn.execute("SELECT count(*) FROM audit.changes").fetchone() or (0,)
             return int(count)
 
-    def check_made(self, before: list[list[str]]) -> None:
-        """What the migrations made is there, and nothing else."""
-        kinds = ("constraints", "triggers", "columns", "indexes")
-        for kind, was, now in zip(kinds, before, self.made(), strict=True):
-            wrong = [f"lost: {each}" for each in was if each not in now]
-            wrong += [f"left: {each}" for each in now if each not in was]
-            self.check(not wrong, f"{len(was)} {kind} are as they were", *wrong)
+    def _advance(self, report: Mapping[str, Any]) -> None:
+        """Move programs while one of them writes: each of its writes must be in Postgres, and in the file as well."""
+        crossing = self.start("cross")
+        said: list[dict[str, Any]] = []
+        try:
+            assert crossing.stdout is not None
+            self._until(crossing.stdout, said, "writes")
+            if self.application.reads_first:
+                self._cutover("advance", "--acknowledge", "backups", "--reads")
+                self._until(crossing.stdout, said, "reads in Postgres")
+            began = time.monotonic()
+            self._cutover("advance", "--acknowledge", "backups")
+            took = time.monotonic() - began
+            self._until(crossing.stdout, said, "has ended")
+            _, errors = crossing.communicate(timeout=_LIMIT)
+            last = said[-1]
+            self.check(
+                not crossing.returncode,
+                f"a program went on writing: {_shown(str(last['wrote']))}",
+                *errors.splitlines()[-9:],
+            )
+            self.check(
+                not last["wrong"], "it never read the past, and lost no write", *map(str, last["wrong"][:_SHOWN])
+            )
+            print(f"     mirror cutover advance took {took:.1f} s; the program saw a pause of {last['pause']:.2f} s")
+        finally:
+            crossing.kill()
+            crossing.wait()
+        fired = self._audited()
+        self.check(fired > 0, f"a trigger has fired {fired} times, for what the program wrote in Postgres")
+        waited = self.mirror("wait", self.source, "--timeout", 300)
+        self.check(
+            waited.returncode == 0, "mirror wait: what it wrote is in the file, too", *waited.stderr.splitlines()
+        )
+        self.compare_looks(self.look("sqlite"), self.look("postgres"), report, {"tables": []})
+
+    def _until(self, lines: IO[str], said: list[dict[str, Any]], what: str) -> None:
+        """Read what the program says until it is that."""
+        for line in lines:
+            said.append(json.loads(line))
+            if said[-1]["now"] == what:
+                return
+        raise StopError(f"the program ended before it said that it {what}\n{self.log_tail()}")
+
+    def _cutover(self, *command: object) -> None:
+        done = self.mirror("cutover", command[0], self.source, *command[1:])
+        if done.returncode:
+            raise StopError(f"mirror cutover {command[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        self.check(True, f"mirror cutover {' '.join(map(str, command))}")
+
+    def _end_for_good(self, before: list[list[str]]) -> None:
+        self._cutover("finalize")
+        code = self.end_mirror(None)
+        self.check(code == 0, f"the mirror has ended by itself, with {code}", *self.log_tail().splitlines()[-1:])
+        self.check_made(before)
 
     def check_trigger(self) -> None:
         """No trigger has fired yet."""
@@ -400,6 +501,15 @@ class Move:
         done = self.mirror("remove", self.source, "--drop-tables", "--yes")
         self.check(done.returncode == 0, "mirror remove gives the tables back", *done.stderr.splitlines())
         self.check_made(before)
+
+    def check_made(self, before: list[list[str]]) -> None:
+        """What the application's migrations have made is as it was, and its foreign keys hold."""
+        after = self.made()
+        kinds = ("constraints", "triggers", "columns", "indexes")
+        for kind, was, now in zip(kinds, before, after, strict=True):
+            wrong = [f"lost: {each}" for each in was if each not in now]
+            wrong += [f"left: {each}" for each in now if each not in was]
+            self.check(not wrong, f"{len(was)} {kind} are as they were", *wrong)
         wrong = []
         with psycopg.connect(self.dsn, autocommit=True) as conn:
             steps = [step for (step,) in conn.execute(_TO_VALIDATE).fetchall()]
@@ -412,12 +522,14 @@ class Move:
 
     def use(self) -> None:
         """Have it do in Postgres what it does."""
-        done = self.run("run.py", "use", store="postgres", fine=False)
+        fired = self._audited()
+        done = self.call("use", store="postgres", fine=False)
         steps = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         for step in steps:
             self.check(not step["error"], f"in Postgres: {step['step']}", *step["error"].splitlines()[-5:])
         self.check(done.returncode == 0 and bool(steps), f"{len(steps)} steps ran", *done.stderr.splitlines()[-9:])
-        self.check(self._audited() > 0, f"the trigger has fired {self._audited()} times for its own writes")
+        fired = self._audited() - fired
+        self.check(fired > 0, f"the trigger has fired {fired} times for its own writes")
 
 
 def _shown(value: Any) -> str:
@@ -449,7 +561,10 @@ def parser(description: str | None, transactions: int = 120) -> argparse.Argumen
     """A parser with the options that the scripts share; the module's text is its help."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
-        "--python", metavar="PYTHON", help="a Python that has the packages; default: a new environment is made"
+        "--python",
+        dest="tools",
+        metavar="PYTHON",
+        help="a Python that has the packages; default: a new environment is made",
     )
     made.add_argument(
         "--superuser", action="store_true", help="connect as one: the mirror then needs no table's foreign keys away"
@@ -467,11 +582,9 @@ def main(application: Application, options: argparse.Namespace, kind: type[Move]
     with tempfile.TemporaryDirectory(prefix="mv", ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
         folder.chmod(0o755)  # the server may run as a user of its own
-        python = (
-            Path(options.python).absolute() if options.python else _environment(folder / "venv", application.packages)
-        )
-        with _postgres(folder, application.database, superuser=options.superuser) as dsn:
-            move = kind(application, folder, python, dsn)
+        tools = Path(options.tools).absolute() if options.tools else application.install(folder)
+        with _postgres(folder, application, superuser=options.superuser) as dsn:
+            move = kind(application, folder, tools, dsn)
             try:
                 move.go()
             except StopError as error:
@@ -492,10 +605,13 @@ def _environment(folder: Path, packages: tuple[str, ...]) -> Path:
 
 
 @contextmanager
-def _postgres(folder: Path, options: str, *, superuser: bool) -> Iterator[str]:
+def _postgres(folder: Path, application: Application, *, superuser: bool) -> Iterator[str]:
     """A database, for its owner, who is no superuser, or for one who is."""
     with start_embedded(folder / "server") as server:
         with psycopg.connect(server.dsn, autocommit=True) as conn:
             conn.execute(f"CREATE ROLE {_OWNER} LOGIN")
-            conn.execute(f"CREATE DATABASE {_OWNER} OWNER {_OWNER} {options}".encode())
+            conn.execute(f"CREATE DATABASE {_OWNER} OWNER {_OWNER} {application.database}".encode())
+        with psycopg.connect(make_conninfo(server.dsn, dbname=_OWNER), autocommit=True) as conn:
+            for extension in application.extensions:
+                conn.execute(f"CREATE EXTENSION {extension}")
         yield make_conninfo(server.dsn, dbname=_OWNER, **({} if superuser else {"user": _OWNER}))

@@ -147,7 +147,7 @@ class Chat(Application):
         """Start Synapse, and wait until it answers. Raises :class:`StopError`."""
         with (move.program / "synapse.out").open("ab") as out:
             self.server = subprocess.Popen(
-                [str(move.python), "-m", "synapse.app.homeserver", "-c", f"{store}.json"],
+                [str(move.tools), "-m", "synapse.app.homeserver", "-c", f"{store}.json"],
                 cwd=move.program,
                 env=move.environment(store),
                 stdin=subprocess.DEVNULL,
@@ -258,7 +258,7 @@ class ChatMove(Move):
         """The move: a person sends on meanwhile."""
         chat, until = self.application, self.program / "moved"
         waiter = subprocess.Popen(
-            [str(self.python), "run.py", "wait", "1", str(until)],
+            [str(self.tools), "run.py", "wait", "1", str(until)],
             cwd=self.program,
             env=self.environment("sqlite"),
             stdout=subprocess.PIPE,

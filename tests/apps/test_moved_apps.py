@@ -33,6 +33,19 @@ def test_a_shop_in_django_whose_times_have_no_zone() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+def test_the_store_of_langgraph() -> None:
+    moved("langgraph_store.py", "--python", sys.executable, "--transactions", "30")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_shop_in_prisma() -> None:
+    """With Node and npm: better-sqlite3 may have to be compiled."""
+    moved("prisma_shop.py", "--transactions", "40")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_shop_in_sqlalchemy() -> None:
     moved("sqlalchemy_shop.py")
 

@@ -29,7 +29,9 @@ from tests.integration.test_adopted_codecs import column_type
 from tests.support.adopted import FORMS, TRAPS, hostile_values
 from tests.support.postgres import PostgresServer
 
-_ENUM = "CREATE TYPE color AS ENUM ('red', 'light blue', 'it''s'); CREATE DOMAIN citext AS text"
+_ENUM = (
+    "CREATE TYPE color AS ENUM ('red', 'light blue', 'it''s'); CREATE DOMAIN citext AS text; CREATE EXTENSION vector"
+)
 
 
 @pytest.fixture(scope="module")

@@ -99,8 +99,15 @@ def meant(kind: str, text: str) -> Any:
             return found.ip, found.network.prefixlen
         case "char":
             return text.rstrip(" ")
+        case "vector" | "halfvec":
+            return singles(text)
         case _:
             return text
+
+
+def singles(text: str) -> list[bytes]:
+    """The numbers of a vector as float32."""
+    return [struct.pack("<f", float(number)) for number in text[1:-1].split(",")]
 
 
 def shown(kind: str, text: str) -> Any:
@@ -113,6 +120,8 @@ def shown(kind: str, text: str) -> Any:
         case "inet" | "cidr":
             address, _, length = text.partition("/")
             return ip_interface(address).ip, int(length)
+        case "vector" | "halfvec":
+            return singles(text)
         case _:
             return text
 
@@ -124,6 +133,7 @@ class Tables:
         self.sessions = [psycopg.connect(dsn, autocommit=True, prepare_threshold=1) for _ in SESSIONS]
         first = self.sessions[0]
         first.execute("CREATE TYPE color AS ENUM ('red', 'light blue', 'it''s')")
+        first.execute("CREATE EXTENSION vector")
         available = first.execute("SELECT FROM pg_available_extensions WHERE name = 'citext'").fetchone()
         first.execute("CREATE EXTENSION citext" if available else "CREATE DOMAIN citext AS text")
         for number, form in enumerate(FORMS):
@@ -205,7 +215,8 @@ def test_traps(tables: Tables) -> None:
     """Of each kind some are taken."""
     numbers: list[Value] = [0, 1, -1, 2, 32768, 2**31, 2**53 + 1, 2**63 - 1, -(2**63), 86400, 1767308400, 16777217]
     numbers += [0.0, -0.0, 0.1, 0.5, 1.5, 2.5, 99999.995, 0.0099, 1e22, 1e-7, 1e-320, 1e308, 3.5e38, 1e300, 12350]
-    blobs: list[Value] = [b"", b"\0\xff\\x", b"[1]", b"0123456789abcdef", b"a\0b"]
+    blobs: list[Value] = [b"", b"\0\xff\\x", b"[1]", b"0123456789abcdef", b"a\0b", struct.pack("<2f", -0.0, 1e-45)]
+    blobs += [struct.pack("<3f", 0.1, 65504, 6e-8), struct.pack("<3f", 0.5, -2, 3), struct.pack("<3f", 1, 2, 65520)]
     long: list[Value] = ["1e131071", "1" * 131072, "1e-16383", "[" * 500 + "]" * 500, json.dumps('\\"\n\t\x7f\ufeff😀')]
     for number, form in enumerate(FORMS):
         count = tables.check(number, [*TRAPS, *numbers, *blobs, *long])

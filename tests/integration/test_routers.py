@@ -238,9 +238,12 @@ def test_what_else_the_program_does(program: Routed) -> None:
     if program.kind == "langgraph":
         assert program.until_from(fresh, "search", None) == [6]
         assert program.until_from(fresh, "namespaces") == [["app"]]
+        assert program.until_from(fresh, "ages") == [True] * 4
         assert program.seen("search", "tea") == [[6]]
         assert program.seen("refreshing") == [6]
         assert program.seen("batch", 7) == [6]
+        program.read_from("sqlite")
+        assert program.until_from("sqlite setting", "ages") == [True] * 4
     if program.kind == "sqlalchemy-async":
         program.read_from("postgres", maxWaitMs=60_000)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 
 from hypothesis import strategies as st
 
@@ -36,6 +37,7 @@ FORMS = (
     Form("int2"),
     Form("int4"),
     Form("int8"),
+    Form("int4", scale=0),
     Form("float4"),
     Form("float8"),
     Form("text"),
@@ -54,6 +56,9 @@ FORMS = (
     Form("array", element=Form("float8")),
     Form("array", element=Form("bytea")),
     Form("array", element=Form("jsonb")),
+    Form("vector"),
+    Form("vector", length=3),
+    Form("halfvec"),
 )
 
 _TRAPS = r"""now|today|infinity|epoch|allballs|01/02/2026|20260101|2026-01-02 24:00|2026-01-02 03:04:60|0x1F|1_000|\x00
@@ -119,4 +124,6 @@ def hostile_values() -> st.SearchStrategy[Value]:
         st.timedeltas().map(str),
         st.text(max_size=20),
         st.binary(max_size=20),
+        st.lists(st.floats(width=32), max_size=4).map(lambda numbers: struct.pack(f"<{len(numbers)}f", *numbers)),
+        st.lists(st.floats(-7e4, 7e4, width=32), min_size=3, max_size=3).map(lambda three: struct.pack("<3f", *three)),
     )

@@ -338,6 +338,14 @@ class LangGraphProgram(Program):
         [before, _] = self.store.batch([GetOp(("app",), "counter"), PutOp(("app",), "counter", {"n": number})])
         return before.value["n"]
 
+    def ages(self) -> Any:
+        """Whether the times of items, and of those that are found, can be compared with one that has a zone."""
+        from datetime import UTC, datetime, timedelta
+
+        items = [self.store.get(("app",), "counter"), *self.store.search(("app",))]
+        times = [time for item in items for time in (item.created_at, item.updated_at)]
+        return [abs(datetime.now(UTC) - time) < timedelta(hours=1) for time in times]
+
     def refreshing(self) -> Any:
         """A read that prolongs the life of a row."""
         self.sqlite.ttl_config = self.store.ttl_config = {"refresh_on_read": True}

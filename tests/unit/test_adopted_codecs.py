@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -324,6 +325,15 @@ UUID = "0123abcd-89ab-cdef-0123-456789abcdef"
         (Form("cidr"), "::1", "::1/128", ""),
         (Form("inet"), "::FFFF:102:304", "::ffff:1.2.3.4", ""),
         (Form("cidr"), "0.0.0.0/0", "0.0.0.0/0", ""),
+        # Half to even, as Postgres makes an integer of a double.
+        (Form("int4", scale=0), 1.5, "2", "rounded to 0 places"),
+        (Form("int4", scale=0), 2.5, "2", "rounded to 0 places"),
+        (Form("int4", scale=0), -0.25, "0", "rounded to 0 places"),
+        (Form("int4", scale=0), 10.0, "10", ""),
+        (Form("vector", length=2), struct.pack("<2f", 0.1, -0.0), "[0.10000000149011612,-0.0]", ""),
+        (Form("vector"), struct.pack("<f", 1e-45), "[1.401298464324817e-45]", ""),
+        (Form("halfvec"), struct.pack("<2f", 0.5, 65504), "[0.5,65504.0]", ""),
+        (Form("halfvec"), struct.pack("<f", 0.1), "[0.0999755859375]", "rounded to half precision"),
     ],
 )  # fmt: skip
 def test_other_values(form: Form, value: Value, text: str, loss: str) -> None:
@@ -361,6 +371,10 @@ def test_other_values(form: Form, value: Value, text: str, loss: str) -> None:
                         "١.2.3.4",
                         "0x7f.1.1.1", "1.2.3.4/-1"]),
         (Form("cidr"), ["192.168.1.1/24", "::1/64", "10", "10.1/16", "192.168.1"]),
+        (Form("int4", scale=0), [2147483647.5, math.inf, "1.5"]),
+        (Form("vector", length=2), [b"", b"abc", bytes(12), "[1,2]", 1, struct.pack("<2f", 1, math.nan)]),
+        (Form("vector"), [bytes(4 * 16_001), struct.pack("<f", math.inf)]),
+        (Form("halfvec"), [struct.pack("<f", 65520), struct.pack("<f", -1e30)]),
     ],
 )  # fmt: skip
 def test_other_values_that_are_refused(form: Form, values: list[Value]) -> None:

@@ -197,6 +197,21 @@ def test_citext_is_known_by_its_name() -> None:
     assert form == Form("citext")
 
 
+@pytest.mark.parametrize("name", ["vector", "halfvec"])
+def test_vectors_are_known_by_their_names(name: str) -> None:
+    found = FoundType(17000, name, f"public.{name}", f"public.{name}", typmod=3)
+    assert form_of_column(found, "t", "c", Decisions()) == Form(name, length=3)
+    element = FoundType(17001, f"_{name}", "public.x[]", "public.x[]", element=found)
+    assert form_of_column(element, "t", "c", Decisions()) is None
+
+
+def test_integers_that_a_preset_has_rounded() -> None:
+    found = FoundType(23, "int4", "integer", "integer")
+    decisions = Decisions(rounded={"store": ("ttl_minutes",)})
+    assert form_of_column(found, "Store", "TTL_minutes", decisions) == Form("int4", scale=0)
+    assert form_of_column(found, "store", "other", decisions) == Form("int4")
+
+
 def test_tables_by_name() -> None:
     decisions = Decisions(tables={"users": "auth_user", "lost": "nowhere"}, excluded=("cache_*",), kept=("MIGRATIONS",))
     pairs = pair_tables(

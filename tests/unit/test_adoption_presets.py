@@ -76,6 +76,7 @@ def test_decisions_are_read_as_they_were_written() -> None:
         computed={"t": ("z",)},
         units={"t": {"at": "ms"}},
         only={"t": {"id": "hex"}},
+        rounded={"t": ("n",)},
         keys={"t": None, "u": ("id",)},
         sequences={"s": (Numbers("t.a", negated=True), Numbers("t.b", pattern="(.)", where=("c", "d"))), "none": ()},
         real_digits=15,
@@ -89,4 +90,5 @@ def test_names_in_any_letters() -> None:
     decisions = Decisions(excluded=("Cache_?",), tables={"Users": "auth_user"}, units={"T": {"At": "ms"}})
     assert decisions.left_out("cache_1") == "excluded" and decisions.left_out("cache_12") == ""
     assert decisions.target_of("users") == "auth_user" and decisions.unit_of("t", "at") == "ms"
+    assert Decisions(rounded={"Store": ("TTL",)}).rounds("store", "ttl") and not decisions.rounds("t", "at")
     assert decisions.unit_of("t", "other") == decisions.only_of("t", "at") == decisions.target_column("t", "at") == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -29,7 +29,7 @@ def given_back(form: Form, value: Value) -> Value:
     raise AssertionError(f"{form} has no form for {cell!r}")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(st.sampled_from([form for form in FORMS if form.kind != "array"]), hostile_values())
 def test_it_becomes_the_same_again(form: Form, value: Value) -> None:
     """In the form of the value itself, and in any other that may be the column's."""

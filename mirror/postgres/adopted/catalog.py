@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from psycopg.sql import SQL, Identifier
 
 from mirror.postgres.adopted.found import Check, ForeignKey, FoundColumn, FoundTable, FoundType, UniqueKey
+from mirror.postgres.adopted.full_names import in_full
 from mirror.postgres.kept import COUNTED_BYTES
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Conn
@@ -32,10 +33,10 @@ class _Type(NamedTuple):
 def read_tables(conn: Conn, schema: str, *, count: bool = True) -> dict[str, FoundTable]:
     """The tables of a schema by name, without those that mirrors have made. Raises psycopg's errors.
 
-    ``conn``: with the mirror's settings (:func:`mirror.postgres.sessions.connect`, raw): the names of types depend on
-    its search path. ``count``: the rows of small tables are counted.
+    ``conn``: with the mirror's settings (:func:`mirror.postgres.sessions.connect`, raw). ``count``: the rows of small
+    tables are counted.
     """
-    rows = conn.execute(statement("adopted_tables"), (schema,)).fetchall()
+    rows = in_full(conn, statement("adopted_tables"), (schema,))
     used = sorted({column["type"] for row in rows for column in row[4]})
     types = _read_types(conn, used)
     own = _mirrors_own(conn, schema)
@@ -55,7 +56,7 @@ def _mirrors_own(conn: Conn, schema: str) -> frozenset[str]:
 
 def _read_types(conn: Conn, oids: Iterable[int]) -> dict[int, _Type]:
     listed = "{" + ",".join(map(str, oids)) + "}"
-    return {row[0]: _Type(*row) for row in conn.execute(statement("adopted_types"), (listed,)).fetchall()}
+    return {row[0]: _Type(*row) for row in in_full(conn, statement("adopted_types"), (listed,))}
 
 
 def _table(conn: Conn, schema: str, row: tuple[Any, ...], types: Mapping[int, _Type], *, count: bool) -> FoundTable:

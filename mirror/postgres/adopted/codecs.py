@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mirror.core.adopted import Form, Kind
 from mirror.core.values import Value
-from mirror.postgres.adopted import addresses, arrays, intervals, json_values, numbers, texts, times
+from mirror.postgres.adopted import addresses, arrays, intervals, json_values, numbers, texts, times, vectors
 from mirror.postgres.adopted.conversion import Conversion, Note, unheard
 from mirror.postgres.adopted.writing import common_form, form_of, has_form
 from mirror.postgres.codecs import Encoder, Reject
@@ -130,4 +130,6 @@ _CONVERSIONS: dict[Kind, Callable[[Form], Conversion]] = {
     "bytea": texts.bytea,
     "inet": addresses.address,
     "cidr": addresses.address,
+    "vector": vectors.vector,
+    "halfvec": vectors.vector,
 }

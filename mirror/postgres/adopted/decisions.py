@@ -58,6 +58,8 @@ class Decisions:
     """By table and column of a key: the only form that is taken (:attr:`mirror.core.adopted.Form.only`)."""
     written: ByColumn = field(default_factory=dict)
     """By table and column, the form in which most values are written: the way back writes them so."""
+    rounded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By table, the columns of integers in which reals are rounded, because the application has them rounded there."""
     keys: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
     """By table, the columns by which its rows are found; None: the rowid."""
     sequences: FreeSequences = field(default_factory=dict)
@@ -99,6 +101,10 @@ class Decisions:
     def written_of(self, table: str, column: str) -> str:
         """The form in which most values of a column are written; empty: it is not known."""
         return of_name(of_name(self.written, table) or {}, column) or ""
+
+    def rounds(self, table: str, column: str) -> bool:
+        """Whether reals with a fraction are rounded in a column of integers."""
+        return folded(column) in map(folded, of_name(self.rounded, table) or ())
 
 
 def of_name(found: Mapping[str, _Found], name: str) -> _Found | None:

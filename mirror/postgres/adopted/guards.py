@@ -18,6 +18,7 @@ from psycopg import errors
 from psycopg.sql import SQL, Composed, Identifier
 
 from mirror.core.errors import SinkError
+from mirror.postgres.adopted.full_names import in_full
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Conn
 
@@ -55,7 +56,7 @@ def set_aside(conn: Conn, source_id: int, schema: str, tables: Collection[str]) 
 
     :func:`put_back` makes them again. Raises psycopg's errors.
     """
-    found = conn.execute(statement("adopted_guards"), (schema, list(tables))).fetchall()
+    found = in_full(conn, statement("adopted_guards"), (schema, list(tables)))
     for kind, table_schema, table, name, definition in found:
         conn.execute(
             # It may be noted already: a migration of the application has made it again since.

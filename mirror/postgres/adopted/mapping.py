@@ -16,7 +16,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from mirror.core.adopted import MANY_FORMS, Form, Kind
+from mirror.core.adopted import INTEGERS, MANY_FORMS, Form, Kind
 from mirror.core.rules import folded
 from mirror.core.tables import ColumnMapping, Table, TableMapping
 from mirror.postgres.adopted.decisions import Decisions, of_name
@@ -48,12 +48,15 @@ KINDS: Mapping[int, Kind] = {
     2950: "uuid",
     3802: "jsonb",
 }
+#: Types of extensions, which have no number of their own, by name.
+_OF_EXTENSIONS: Mapping[str, Kind] = {"citext": "citext", "vector": "vector", "halfvec": "halfvec"}
 #: Kinds in which numbers are times, so that they have a unit.
 TIMES: frozenset[Kind] = frozenset(("timestamptz", "timestamp", "date"))
 #: Kinds with a zone for what has no offset.
 _ZONED = TIMES
 #: Kinds that keep some digits of a second.
 _DIGITS = frozenset(("timestamptz", "timestamp", "time"))
+_VECTORS = frozenset(("vector", "halfvec"))
 #: Of an interval's limits: all its fields, and a fraction of six digits.
 _ALL_FIELDS, _FULL = 0x7FFF, 0xFFFF
 #: What the mirror adds to a table of the application's, and takes away in the end.
@@ -251,6 +254,8 @@ def form_of_column(found: FoundType, table: str, column: str, decisions: Decisio
     form = _plain_form(found, decisions)
     if form is None:
         return None
+    if form.kind in INTEGERS and decisions.rounds(table, column):
+        return replace(form, scale=0)
     unit = decisions.unit_of(table, column)
     inner = form
     while inner.element is not None:
@@ -264,7 +269,11 @@ def _plain_form(found: FoundType, decisions: Decisions) -> Form | None:
     """The form by the type alone."""
     if found.element is not None:
         element = _plain_form(found.element, decisions)
-        return None if element is None else Form("array", element=element, empty_is_null=decisions.empty_is_null)
+        return (
+            None
+            if element is None or element.kind in _VECTORS
+            else Form("array", element=element, empty_is_null=decisions.empty_is_null)
+        )
     typmod, kind = found.typmod, kind_of(found)
     if kind is None:
         return None
@@ -285,6 +294,8 @@ def _plain_form(found: FoundType, decisions: Decisions) -> Form | None:
             form = replace(form, precision=typmod - 4 >> 16 & 0xFFFF, scale=scale)
     if kind in ("varchar", "char") and typmod >= 4:
         form = replace(form, length=typmod - 4)
+    if kind in _VECTORS and typmod >= 0:
+        form = replace(form, length=typmod)
     return replace(form, labels=found.labels) if kind == "enum" else form
 
 
@@ -292,8 +303,8 @@ def kind_of(found: FoundType) -> Kind | None:
     """The kind of a type; None: there is none."""
     if found.labels:
         return "enum"
-    if found.name == "citext":  # an extension's, without a number of its own
-        return "citext"
+    if (extension := _OF_EXTENSIONS.get(found.name)) is not None:
+        return extension
     return KINDS.get(found.oid)
 
 

@@ -102,8 +102,9 @@ def numeric(form: Form) -> Conversion:
 
 
 def integer(form: Form) -> Conversion:
-    """Integers of the kind's size."""
+    """Integers of the kind's size, and reals rounded to them where the form says so."""
     limit = 2 ** (_BITS[form.kind] - 1)
+    rounds = form.scale == 0
 
     def convert(value: Value, note: Note = unheard, /) -> str | None:
         if type(value) is int:
@@ -112,8 +113,10 @@ def integer(form: Form) -> Conversion:
             if not math.isfinite(value):
                 raise Reject(NOT_FINITE)
             if not value.is_integer():
-                raise Reject(NOT_AN_INTEGER)
-            number = int(value)
+                if not rounds:
+                    raise Reject(NOT_AN_INTEGER)
+                note("rounded to 0 places")
+            number = round(value)
         elif value is None:
             return None
         else:

@@ -8,11 +8,13 @@
 ``storage`` of that mirror.json has the settings (``backend``: dual, ``readFrom``: postgres), which are followed. Make
 one for each file in a process.
 
-* A batch with a write in it is all SQLite's. So are searches by meaning (``query``), whose vectors are not mirrored,
-  and reads that prolong the life of what they read (``refresh_on_read`` of the SQLite store): they write.
+* A batch with a write in it is all SQLite's. So are searches by meaning (``query``), which the two stores limit and
+  score in other ways, and reads that prolong the life of what they read (``refresh_on_read`` of the SQLite store): they
+  write.
 * Do not start the Postgres store's sweeper of what has expired, nor write by that store: the mirror fills its table.
 * ``asearch()`` and the like run in threads. :class:`AsyncSqliteStore` is not needed for them.
-* Where the values are equal the answers are, but for the order of rows that were changed at one time.
+* Where the values are equal the answers are, but for the order of rows that were changed at one time. Times have a
+  zone, as the Postgres store gives them: those of SQLite are in UTC.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from langgraph.store.base import BaseStore, GetOp, ListNamespacesOp, Op, Result, SearchOp
+from langgraph.store.base import BaseStore, GetOp, Item, ListNamespacesOp, Op, Result, SearchOp
 from langgraph.store.postgres import PostgresStore
 from langgraph.store.sqlite import SqliteStore
 from psycopg.rows import tuple_row
@@ -71,7 +74,8 @@ class RoutedStore(BaseStore):
                     store = self._postgres
             elif self._choice.read(_TABLES, use.ask):
                 store, ops = use.store, [_without_refresh(op) for op in ops]
-            return store.batch(ops)
+            results = store.batch(ops)
+        return list(map(_in_utc, results)) if store is self._sqlite else results
 
     def _only_reads(self, op: Op) -> bool:
         """Whether both stores do the same, and neither writes."""
@@ -102,6 +106,15 @@ class _Use:
             self.store = PostgresStore(connection, deserializer=self.store._deserializer)
         with self.store.lock, connection.cursor(row_factory=tuple_row) as cursor:
             return cursor.execute(sql.encode()).fetchall()
+
+
+def _in_utc(result: Result) -> Result:
+    """What the SQLite store answers, with the zone that it leaves out: a program may compare times of both stores."""
+    for item in result if isinstance(result, list) else [result]:
+        if isinstance(item, Item):
+            item.created_at = item.created_at.replace(tzinfo=UTC)
+            item.updated_at = item.updated_at.replace(tzinfo=UTC)
+    return result
 
 
 def _without_refresh(op: Op) -> Op:
