@@ -13,12 +13,13 @@ from mirror.adoption.present import MOST_ROWS, Present, look
 from mirror.adoption.presets import Bookkeeping, Preset, are_checkpoints, find_presets, named
 from mirror.adoption.report import Report, TableReport
 from mirror.adoption.scan import Plan, Scan, scan
+from mirror.adoption.search import find_search
 from mirror.adoption.source import Source, open_source
 from mirror.core.adopted import Unit
 from mirror.core.rules import folded
 from mirror.core.words import counted
 from mirror.postgres.adopted.catalog import read_tables
-from mirror.postgres.adopted.decisions import Decisions, of_name
+from mirror.postgres.adopted.decisions import VERSION, Decisions, of_name
 from mirror.postgres.adopted.found import FoundTable
 from mirror.postgres.adopted.mapping import TIMES, Mapped, Pairs, Problem, kind_of, map_table, pair_tables
 from mirror.postgres.failures import translated
@@ -46,6 +47,9 @@ class Wishes:
     real_digits: int | None = None
     empty_is_null: bool = False
     replace_rows: bool = False
+    after_copy: str = ""
+    """SQL to be run once the first copy is in Postgres, and again by the switch."""
+    after_copy_file: str = ""
 
 
 def examine(path: Path, conn: Conn, wishes: Wishes, progress: Callable[[str], object] = str) -> Report:
@@ -72,6 +76,8 @@ def examine(path: Path, conn: Conn, wishes: Wishes, progress: Callable[[str], ob
             report.problems.append(Problem("blocker", "checkpoints", "", detail, step))
         pairs = pair_tables(whole.tables, found, report.decisions)
         _take_pairs(report, pairs, whole.tables)
+        statements = source.statements
+        report.search = find_search(whole.virtual, statements, statements, pairs.tables, found)
         if not found:
             detail = f"there is no table of an application in the schema {wishes.schema}"
             step = "run the application's own migrations on this database first, or name its schema with --schema"
@@ -138,6 +144,9 @@ def _begin(wishes: Wishes, presets: Sequence[Preset]) -> Decisions:
         empty_is_null=wishes.empty_is_null,
         real_digits=digits or 17,
         replace_rows=wishes.replace_rows,
+        version=VERSION if wishes.after_copy else 1,
+        after_copy=wishes.after_copy,
+        after_copy_file=wishes.after_copy_file,
     )
 
 

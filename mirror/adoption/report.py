@@ -9,6 +9,7 @@ import msgspec
 
 from mirror.adoption.columns import Finding
 from mirror.adoption.present import Present
+from mirror.adoption.search import SearchTable
 from mirror.core.adopted import form_of_codec
 from mirror.core.tables import TableMapping
 from mirror.postgres.adopted.decisions import Decisions
@@ -74,6 +75,8 @@ class Report:
     only_in_postgres: tuple[str, ...] = ()
     virtual: tuple[str, ...] = ()
     """Virtual tables of the source, which are not mirrored."""
+    search: list[SearchTable] = field(default_factory=list)
+    """Those of them that are full-text search."""
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -96,6 +99,8 @@ class Report:
             "only_in_source": list(self.only_in_source),
             "only_in_postgres": list(self.only_in_postgres),
             "virtual": list(self.virtual),
+            "search": [asdict(table) for table in self.search],
+            "after_copy": self.decisions.after_copy_file or None,
             "problems": [asdict(problem) for problem in self.problems],
             "decisions": msgspec.to_builtins(self.decisions),
         }

@@ -75,6 +75,11 @@ class Source:
         ]
         return [*columns, declared.primary_key] if declared.primary_key else columns
 
+    @property
+    def statements(self) -> dict[str, str]:
+        """How each table of the file was made, by name."""
+        return {row.name: row.sql or "" for row in self._rows if row.kind == "table"}
+
     def name_of_rowid(self, table: Table) -> str | None:
         """How SQL names the rowid; None: there is none, or all its names are columns' names."""
         if table.without_rowid:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import get_args
 from zoneinfo import ZoneInfo
 
@@ -19,6 +20,7 @@ from mirror.cli.options import common, help_end, json_option, postgres_of, requi
 from mirror.core.adopted import Unit
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.errors import ConfigError
+from mirror.postgres.adopted.script import read_script, require_syntax
 from mirror.postgres.migrate import require_known_schema
 from mirror.postgres.sessions import connect, require_utf8
 
@@ -32,6 +34,7 @@ _UNITS = tuple(unit for unit in get_args(Unit) if unit)
         "mirror adopt app.db --dry-run",
         "mirror adopt app.db --exclude 'cache_*' --unit orders.paid_at=ms",
         "mirror adopt app.db --map users=auth_user --drop-column users.legacy",
+        "mirror adopt app.db --after-copy search.sql",
         codes={
             0: "it can be adopted, or was",
             1: "something keeps it from that (✗), or has to be decided first (?)",
@@ -85,6 +88,13 @@ _UNITS = tuple(unit for unit in get_args(Unit) if unit)
     "--replace-rows", is_flag=True, help="Have rows deleted that the tables in Postgres have and the source does not."
 )
 @click.option(
+    "--after-copy",
+    type=click.Path(path_type=Path),
+    metavar="FILE.sql",
+    help="SQL that is run in Postgres once the first copy is there, and again by the switch of a move: for what cannot"
+    " be mirrored, as full-text search. It is run in one transaction, and must be such that it can run twice.",
+)
+@click.option(
     "--preset",
     type=click.Choice(["auto", "none", *(preset.name for preset in PRESETS)]),
     default="auto",
@@ -106,6 +116,7 @@ def adopt(
     decimal_digits: int | None,
     empty_is_null: bool,
     replace_rows: bool,
+    after_copy: Path | None,
     preset: str,
 ) -> None:
     """Mirror SOURCE into the tables that its application's own migrations have made in Postgres, in place of tables of
@@ -122,6 +133,7 @@ def adopt(
     (path,) = settings.sources
     require_file(path, _OPERATION)
     tables, columns = _maps(mapped)
+    script = "" if after_copy is None else read_script(after_copy)
     wishes = Wishes(
         schema=schema_of(settings, path),
         preset=None if preset == "auto" else "" if preset == "none" else preset,
@@ -134,11 +146,15 @@ def adopt(
         real_digits=decimal_digits,
         empty_is_null=empty_is_null,
         replace_rows=replace_rows,
+        after_copy=script,
+        after_copy_file="" if after_copy is None else str(after_copy.absolute()),
     )
     with postgres_of(settings) as dsn, connect(dsn, raw=True) as conn:
         require_known_schema(conn)
         require_utf8(conn)
         require_unmirrored(conn, str(path))
+        if after_copy is not None:
+            require_syntax(conn, after_copy, script)
         report = examine(path, conn, wishes)
         adopted = report.can_be_adopted and not dry_run
         if adopted:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mirror.adoption.columns import Finding
 from mirror.adoption.report import Report, TableReport
+from mirror.adoption.search import SearchTable
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, print_table, text
 from mirror.core.commands import command
 from mirror.core.words import counted
@@ -105,9 +106,36 @@ def _show_rest(report: Report, console: Console) -> None:
         if names:
             rest = f" and {counted(len(names) - _NAMES, 'other')}" if len(names) > _NAMES else ""
             print_line(console, NOTE, f" {words}: {', '.join(names[:_NAMES])}{rest}")
+    searched = {f"{table.table} ({table.module})" for table in report.search}
     for name in report.virtual:
-        said = f" virtual table {name}: not mirrored; build what searches it anew in Postgres, out of the tables there"
-        print_line(console, NOTE, said)
+        if name not in searched:
+            said = f" virtual table {name}: not mirrored; build what takes its place out of the tables in Postgres"
+            print_line(console, NOTE, said)
+    for table in report.search:
+        _show_search(table, console, report.decisions.after_copy_file)
+    if report.decisions.after_copy:
+        said = f" {report.decisions.after_copy_file} is run in Postgres after the first copy, and again by the switch"
+        print_line(console, NOTE, f"{said}: it must be such that it can run twice")
+
+
+def _show_search(table: SearchTable, console: Console, script: str) -> None:
+    """A table of full-text search, and what to do in its place; ``script``: what was given for it."""
+    of = f" of {', '.join(table.columns)}" if table.columns else ""
+    of += f" in {table.texts_in}" if table.texts_in else ", whose texts it holds itself" if table.holds_texts else ""
+    own = f" ({', '.join(table.tables)} neither)" if table.tables else ""
+    print_line(console, NOTE, f" {table.table} ({table.module}): full-text search{of}: not mirrored{own}")
+    if table.computed:
+        print_line(console, NOTE, f" {table.table}: Postgres computes {', '.join(table.computed)} itself")
+    if table.in_postgres:
+        names = ", ".join(table.in_postgres)
+        step = f"{script} is to fill {names}" if script else f"--after-copy FILE.sql, with SQL that fills {names}"
+        example = f", as {table.example}" if table.example and not script else ""
+        print_line(console, f"  next: {step}{example}", style="yellow")
+    elif not table.computed:
+        step = "look how the application searches there; what must be filled for it, --after-copy FILE.sql fills"
+        step = f"{script} is to make what is needed" if script else step
+        said = f"Postgres has no table {table.table} and no column of tsvector: {step}"
+        print_line(console, f"  next: {said}", style="yellow")
 
 
 def _show_problem(problem: Problem, console: Console) -> None:
