@@ -196,7 +196,11 @@ def execute(conn: Session, schema: str, text: str, run: Callable[[Composed], obj
     run(SQL("DO {}").format(Literal(body)))
     conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
     for name, value in kept:
-        conn.execute("SELECT pg_catalog.set_config($1::text, $2::text, false)", (name, value))
+        conn.execute(  # who may not set one has not set it either
+            "SELECT pg_catalog.set_config($1::text, $2::text, false)"
+            " WHERE pg_catalog.current_setting($1::text) IS DISTINCT FROM $2::text",
+            (name, value),
+        )
 
 
 def _told(error: psycopg.Error | SinkError, file: str, text: str) -> tuple[SinkError, str]:
