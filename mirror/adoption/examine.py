@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 
 from mirror.adoption.checks import try_checks
 from mirror.adoption.present import MOST_ROWS, Present, look
-from mirror.adoption.presets import Bookkeeping, Preset, are_checkpoints, find_presets, named
+from mirror.adoption.presets import CHECKPOINTS, COPIED, Bookkeeping, Preset, are_checkpoints, find_presets, named
 from mirror.adoption.report import Report, TableReport
 from mirror.adoption.scan import Plan, Scan, scan
 from mirror.adoption.search import find_search
@@ -68,12 +69,11 @@ def examine(path: Path, conn: Conn, wishes: Wishes, progress: Callable[[str], ob
         report.presets = tuple(preset.name for preset in presets)
         report.hints = tuple(preset.hint for preset in presets if preset.hint and wishes.zone is None)
         report.virtual = tuple(str(table) for table in whole.virtual)
-        if are_checkpoints(whole.tables, found):
-            detail = "these are LangGraph's checkpointers, which have another model of data in Postgres"
-            step = (
-                "--exclude checkpoints --exclude writes; they cannot be mirrored live, only copied through both savers"
-            )
-            report.problems.append(Problem("blocker", "checkpoints", "", detail, step))
+        if are_checkpoints({name: table.columns for name, table in source.declarations.tables.items()}):
+            alone = set(whole.tables) <= CHECKPOINTS.keys()
+            _leave_checkpoints(report, alone=alone)
+            if alone:
+                return report
         pairs = pair_tables(whole.tables, found, report.decisions)
         _take_pairs(report, pairs, whole.tables)
         statements = source.statements
@@ -105,6 +105,21 @@ def examine(path: Path, conn: Conn, wishes: Wishes, progress: Callable[[str], ob
             computed = report.decisions.computed.get(name, ())
             report.tables.append(_table_report(plan, mapped[name], scans[name], present, computed))
     return report
+
+
+def _leave_checkpoints(report: Report, *, alone: bool) -> None:
+    """LangGraph's checkpointers are not mirrored; ``alone``: there is nothing else in the file."""
+    names = tuple(CHECKPOINTS)
+    excluded = report.decisions.excluded
+    report.decisions = replace(
+        report.decisions, excluded=(*excluded, *(each for each in names if each not in excluded))
+    )
+    detail = (
+        "these are LangGraph's checkpointers, which have other tables in Postgres: they cannot be mirrored live, only"
+        " copied once, while no program writes"
+    )
+    step = f"end its programs; then `mirror adopt {shlex.quote(report.source)} --preset {COPIED}` copies them"
+    report.problems.append(Problem("blocker" if alone else "note", " and ".join(names), "", detail, step))
 
 
 def _filled(conn: Conn, path: str, schema: str) -> frozenset[str]:

@@ -6,7 +6,7 @@ have had the same ones, they are compared. A preset says what the values mean th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from mirror.core.adopted import Unit
@@ -102,8 +102,13 @@ PRESETS: tuple[Preset, ...] = (
     ),
     Preset("langgraph-store", ("store_migrations",), kept=("store_migrations", "vector_migrations")),
 )
-#: Tables of LangGraph's checkpointers, which have another model of data in Postgres.
-CHECKPOINTS = ("checkpoints", "writes"), ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
+#: No preset that mirrors: LangGraph's checkpointers have another model of data in Postgres, and are copied once
+#: (:mod:`.checkpoints`). Their tables in SQLite, each with columns that tell them.
+COPIED = "langgraph-checkpoints"
+CHECKPOINTS = {
+    "checkpoints": {"thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint"},
+    "writes": {"thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx", "channel"},
+}
 
 
 def find_presets(source: Iterable[str], postgres: Iterable[str]) -> list[Preset]:
@@ -117,7 +122,7 @@ def named(name: str) -> Preset | None:
     return next((preset for preset in PRESETS if preset.name == name), None)
 
 
-def are_checkpoints(source: Collection[str], postgres: Collection[str]) -> bool:
-    """Whether the tables are those of LangGraph's checkpointers: no cast makes those of SQLite those of Postgres."""
-    ours, theirs = CHECKPOINTS
-    return set(ours) <= set(source) and set(theirs) <= set(postgres)
+def are_checkpoints(tables: Mapping[str, Collection[str]]) -> bool:
+    """Whether tables of a source, each with its columns, are those of LangGraph's checkpointers: no cast makes them
+    those of Postgres."""
+    return all(columns <= set(tables.get(name, ())) for name, columns in CHECKPOINTS.items())

@@ -13,9 +13,10 @@ import click
 from rich.console import Console
 
 from mirror.adoption.examine import Wishes, examine
-from mirror.adoption.presets import PRESETS
+from mirror.adoption.presets import COPIED, PRESETS
 from mirror.adoption.remember import remember, require_unmirrored
 from mirror.cli.adopt_view import show
+from mirror.cli.copied_checkpoints import copy
 from mirror.cli.options import common, help_end, json_option, postgres_of, require_sources, schema_of
 from mirror.core.adopted import Unit
 from mirror.core.config.settings import Settings, require_file
@@ -35,9 +36,10 @@ _UNITS = tuple(unit for unit in get_args(Unit) if unit)
         "mirror adopt app.db --exclude 'cache_*' --unit orders.paid_at=ms",
         "mirror adopt app.db --map users=auth_user --drop-column users.legacy",
         "mirror adopt app.db --after-copy search.sql",
+        f"mirror adopt agents.db --preset {COPIED}",
         codes={
             0: "it can be adopted, or was",
-            1: "something keeps it from that (✗), or has to be decided first (?)",
+            1: "something keeps it from that (✗), or has to be decided first (?); or not all was copied",
         },
     ),
 )
@@ -96,12 +98,13 @@ _UNITS = tuple(unit for unit in get_args(Unit) if unit)
 )
 @click.option(
     "--preset",
-    type=click.Choice(["auto", "none", *(preset.name for preset in PRESETS)]),
+    type=click.Choice(["auto", "none", *(preset.name for preset in PRESETS), COPIED]),
     default="auto",
     show_default=True,
     metavar="NAME",
     help=f"What program made the tables: {', '.join(preset.name for preset in PRESETS)} or none. auto: found by the"
-    " tables that record its migrations.",
+    f" tables that record its migrations. {COPIED}: copies these once, which cannot be mirrored (pip install"
+    " 'mirror[langgraph]').",
 )
 def adopt(
     settings: Settings,
@@ -132,6 +135,22 @@ def adopt(
         raise ConfigError(_OPERATION, detail="several sources are named", next_step="adopt one at a time")
     (path,) = settings.sources
     require_file(path, _OPERATION)
+    if preset == COPIED:
+        others = (
+            mapped,
+            exclude,
+            drop_column,
+            unit,
+            naive_zone,
+            decimal_digits,
+            empty_is_null,
+            replace_rows,
+            after_copy,
+        )
+        if any(others):
+            step = "leave out all but --postgres, --schema, --dry-run and --json"
+            raise _wrong("--preset", preset, "nothing is mirrored, so other options mean nothing", step)
+        copy(settings, path, schema_of(settings, path), dry_run=dry_run, as_json=as_json)
     tables, columns = _maps(mapped)
     script = "" if after_copy is None else read_script(after_copy)
     wishes = Wishes(
@@ -166,8 +185,8 @@ def adopt(
     sys.exit(0 if report.can_be_adopted else 1)
 
 
-def _wrong(option: str, given: str, detail: str) -> ConfigError:
-    return ConfigError(_OPERATION, f"{option} {given}", detail, next_step="mirror adopt --help")
+def _wrong(option: str, given: str, detail: str, step: str = "mirror adopt --help") -> ConfigError:
+    return ConfigError(_OPERATION, f"{option} {given}", detail, next_step=step)
 
 
 def _column(option: str, given: str, name: str) -> tuple[str, str]:

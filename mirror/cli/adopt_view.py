@@ -13,7 +13,7 @@ from mirror.adoption.columns import Finding
 from mirror.adoption.report import Report, TableReport
 from mirror.adoption.search import SearchTable
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, print_table, text
-from mirror.core.commands import command
+from mirror.core.commands import command, completed
 from mirror.core.words import counted
 from mirror.postgres.adopted.mapping import Problem
 
@@ -46,7 +46,7 @@ def show(report: Report, console: Console, *, options: str, adopted: bool) -> No
     _show_rest(report, console)
     for level in ("note", "question", "blocker"):
         for problem in (each for each in report.problems if each.level == level):
-            _show_problem(problem, console)
+            _show_problem(problem, console, completed(problem.next_step, report.source, options))
     _show_next(report, console, options, adopted=adopted)
 
 
@@ -138,11 +138,11 @@ def _show_search(table: SearchTable, console: Console, script: str) -> None:
         print_line(console, f"  next: {said}", style="yellow")
 
 
-def _show_problem(problem: Problem, console: Console) -> None:
+def _show_problem(problem: Problem, console: Console, step: str) -> None:
     place = ".".join(part for part in (problem.table, problem.column) if part)
     print_line(console, _MARKS[problem.level], f" {place}: {problem.detail}" if place else f" {problem.detail}")
-    if problem.next_step:
-        print_line(console, f"  next: {problem.next_step}", style="yellow")
+    if step:
+        print_line(console, f"  next: {step}", style="yellow")
 
 
 def _show_next(report: Report, console: Console, options: str, *, adopted: bool) -> None:
