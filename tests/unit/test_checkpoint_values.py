@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -38,6 +38,7 @@ def parts(values: dict[str, Any]) -> dict[str, Any]:
     return divided(*SERDE.dumps_typed(checkpoint(values)))["channel_values"]  # type: ignore[no-any-return]
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(st.text(), VALUES))
 def test_each_value_is_as_a_saver_would_write_it(values: dict[str, Any]) -> None:
     found = parts(values)
