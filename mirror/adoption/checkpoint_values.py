@@ -73,6 +73,17 @@ def as_stored(value: Any) -> Any:
     return value.value if isinstance(value, _DeltaSnapshot) else value
 
 
+def is_snapshot(value: Any) -> bool:
+    """Whether a value is a snapshot of a DeltaChannel, in which all that was written before is."""
+    if not isinstance(value, Stored) or value.type != "msgpack":
+        return False
+    try:
+        found = _unpacked(value.data)
+    except ormsgpack.MsgpackDecodeError:
+        return False
+    return isinstance(found, _Extension) and found.code == _DELTA_SNAPSHOT
+
+
 def divided(kind: str, data: bytes) -> dict[str, Any]:
     """A checkpoint of which the channels' values are :class:`Stored`, in a snapshot's place too; but for those that
     PostgresSaver keeps within the checkpoint, as JSON, and that JSON keeps as they are.
@@ -92,7 +103,7 @@ def divided(kind: str, data: bytes) -> dict[str, Any]:
 
 def _of_msgpack(data: bytes) -> Any:
     try:
-        whole = ormsgpack.unpackb(data, ext_hook=_Extension, option=ormsgpack.OPT_NON_STR_KEYS)
+        whole = _unpacked(data)
         if _packed(whole) != data:
             raise UndividedError("its bytes are not those that LangGraph writes")
     except (ormsgpack.MsgpackDecodeError, ormsgpack.MsgpackEncodeError) as error:
@@ -105,6 +116,10 @@ def _of_json(data: bytes) -> Any:
         return json.loads(data)
     except ValueError as error:
         raise UndividedError(f"it cannot be read: {error}") from error
+
+
+def _unpacked(data: bytes) -> Any:
+    return ormsgpack.unpackb(data, ext_hook=_Extension, option=ormsgpack.OPT_NON_STR_KEYS)
 
 
 def _packed(value: Any) -> bytes:

@@ -27,7 +27,7 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.serde.types import TASKS
 from psycopg.sql import SQL, Identifier
 
-from mirror.adoption.checkpoint_values import AsStored, Stored, UndividedError, as_stored, divided
+from mirror.adoption.checkpoint_values import AsStored, Stored, UndividedError, as_stored, divided, is_snapshot
 from mirror.adoption.presets import are_checkpoints
 from mirror.adoption.source import Source, open_source
 from mirror.core.errors import ConfigError, SinkError
@@ -397,7 +397,10 @@ def _differs(
 
 def _same(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
     values = {name: as_stored(value) for name, value in ours.pop("channel_values").items()}
-    others = theirs.pop("channel_values")
+    # A snapshot is of a version, and PostgresSaver shows it also in later checkpoints that have that version.
+    others = {
+        name: value for name, value in theirs.pop("channel_values").items() if name in values or not is_snapshot(value)
+    }
     if ours["v"] < _SENDS_APART:
         for each in (values, others, ours["channel_versions"], theirs["channel_versions"]):
             each.pop(TASKS, None)

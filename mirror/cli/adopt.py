@@ -39,7 +39,7 @@ _UNITS = tuple(unit for unit in get_args(Unit) if unit)
         f"mirror adopt agents.db --preset {COPIED}",
         codes={
             0: "it can be adopted, or was",
-            1: "something keeps it from that (✗), or has to be decided first (?); or not all was copied",
+            1: "something keeps it from that (✗), or is to be decided first (?)",
         },
     ),
 )

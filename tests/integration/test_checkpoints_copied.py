@@ -167,6 +167,38 @@ def test_what_postgres_cannot_hold_is_named(cli: CommandLine, graphs: Path, dsn:
     assert report["equal"] == report["checkpoints"] - 6
 
 
+def test_checkpoints_of_langgraph_before_2025(cli: CommandLine, database: Path, writer: Writer, dsn: str) -> None:
+    """Other forms of nearly everything; what tasks have sent is with the checkpoint before."""
+    writer.run(
+        "CREATE TABLE checkpoints(thread_id TEXT NOT NULL, checkpoint_ns TEXT NOT NULL DEFAULT '', checkpoint_id TEXT"
+        " NOT NULL, parent_checkpoint_id TEXT, type TEXT, checkpoint BLOB, metadata BLOB,"
+        " PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id))",
+        "CREATE TABLE writes(thread_id TEXT NOT NULL, checkpoint_ns TEXT NOT NULL DEFAULT '', checkpoint_id TEXT"
+        " NOT NULL, task_id TEXT NOT NULL, idx INTEGER NOT NULL, channel TEXT NOT NULL, type TEXT, value BLOB,"
+        " PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id, task_id, idx))",
+    )
+    for number in (1, 2):
+        said = {"lc": 1, "type": "constructor", "id": ["langchain", "schema", "messages", "HumanMessage"]}
+        said["kwargs"] = {"content": f"hello {number}", "type": "human", "id": str(number)}
+        form = {"v": 1, "ts": "2024-05-04T06:32:42.235444+00:00", "id": f"1ef4f797-8335-6428-8001-8a1503f9b87{number}"}
+        form |= {"channel_values": {"messages": [said], "count": number}, "channel_versions": {"messages": number}}
+        text = json.dumps(form | {"versions_seen": {}, "pending_sends": []})
+        metadata = json.dumps({"source": "loop", "writes": {"a": [said]}, "step": number})
+        parent = "NULL" if number == 1 else f"'{form['id'][:-1]}1'"
+        key, task = f"'old', '', '{form['id']}'", "'task'"
+        writer.run(
+            f"INSERT INTO checkpoints VALUES ({key}, {parent}, 'json', CAST('{text}' AS BLOB), '{metadata}')",
+            f"INSERT INTO writes VALUES ({key}, {task}, 0, 'messages', 'json', CAST('[1]' AS BLOB)),"
+            f" ({key}, {task}, 1, '__pregel_tasks', 'json', CAST('{{}}' AS BLOB))",
+        )
+    assert copied(cli, database)["equal"] == 2
+    with PostgresSaver.from_conn_string(dsn) as saver:
+        found = saver.get_tuple({"configurable": {"thread_id": "old"}})
+    assert found is not None and found.checkpoint["channel_values"]["messages"][0].content == "hello 2"
+    assert found.metadata == {"source": "loop", "step": 2} and found.parent_config is not None
+    assert [channel for _, channel, _ in found.pending_writes or ()] == ["messages", "__pregel_tasks"]
+
+
 def test_adopt_says_that_they_cannot_be_mirrored(cli: CommandLine, graphs: Path, dsn: str) -> None:
     done = cli.run("adopt", graphs)
     assert done.code == 1 and "cannot be mirrored live" in done.out

@@ -12,11 +12,12 @@ import json
 import operator
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.channels import DeltaChannel
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -31,9 +32,14 @@ from tests.support.graph_models import Order
 MENDED = "GRAPH_MENDED"
 
 
+def joined(state: list[Any], writes: Sequence[list[Any]]) -> list[Any]:
+    return [*(state or []), *(each for write in writes for each in write)]
+
+
 class State(TypedDict, total=False):
     messages: Annotated[list[Any], add_messages]
     parts: Annotated[list[Any], operator.add]
+    seen: Annotated[list[Any], DeltaChannel(joined, snapshot_frequency=3)]
     steps: int
     order: Order
     ratio: float
@@ -42,7 +48,12 @@ class State(TypedDict, total=False):
 
 def talk(state: State) -> Any:
     steps = state.get("steps", 0) + 1
-    return {"steps": steps, "messages": [AIMessage(f"step {steps}", id=f"m{steps}")], "order": Order(steps, steps / 3)}
+    return {
+        "steps": steps,
+        "seen": [steps, Order(0, 0.5)],
+        "messages": [AIMessage(f"step {steps}", id=f"m{steps}")],
+        "order": Order(steps, steps / 3),
+    }
 
 
 def strange(state: State) -> Any:

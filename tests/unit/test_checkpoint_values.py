@@ -13,7 +13,7 @@ from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
-from mirror.adoption.checkpoint_values import AsStored, Stored, UndividedError, as_stored, divided
+from mirror.adoption.checkpoint_values import AsStored, Stored, UndividedError, as_stored, divided, is_snapshot
 from mirror.adoption.checkpoints import Write, _as_put
 from tests.support.graph_models import Order
 
@@ -86,6 +86,8 @@ def test_what_cannot_be_divided(kind: str, data: bytes) -> None:
 
 def test_a_snapshot_is_its_value() -> None:
     assert as_stored(_DeltaSnapshot(1)) == as_stored(1) == 1
+    assert is_snapshot(as_stored(parts({"a": _DeltaSnapshot([1])})["a"]))
+    assert not any(map(is_snapshot, (parts({"a": [1]})["a"], Stored("msgpack", b"\xc1"), Stored("bytes", b""), 1)))
 
 
 def write(number: int, channel: str) -> Write:

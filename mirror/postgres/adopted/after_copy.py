@@ -39,8 +39,15 @@ _MOST = 3
 _LOOK_SECONDS = 0.2
 #: Serialization failures and deadlocks: it may go through if it is run again.
 _AGAIN = "40"
-#: What a script may have set for its session, and is as it was afterwards; the role first, which the others need.
-_KEPT = ("role", "search_path", "session_replication_role", "statement_timeout", "lock_timeout")
+#: What a script may have set for its session, and is as it was afterwards, and whether only in this transaction; the
+#: role first, which the others need.
+_KEPT = {
+    "role": False,
+    "search_path": False,
+    "session_replication_role": False,
+    "statement_timeout": True,
+    "lock_timeout": True,
+}
 #: Whether it is to be run in the session that writes rows.
 _DUE = (
     "SELECT decisions ->> 'after_copy', decisions ->> 'after_copy_file', after_copy_begun FROM mirror.adoptions"
@@ -197,9 +204,9 @@ def execute(conn: Session, schema: str, text: str, run: Callable[[Composed], obj
     conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
     for name, value in kept:
         conn.execute(  # who may not set one has not set it either
-            "SELECT pg_catalog.set_config($1::text, $2::text, false)"
+            "SELECT pg_catalog.set_config($1::text, $2::text, $3::bool)"
             " WHERE pg_catalog.current_setting($1::text) IS DISTINCT FROM $2::text",
-            (name, value),
+            (name, value, str(_KEPT[name])),
         )
 
 
