@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from mirror.adoption.search import arguments
 from mirror.core.errors import ConfigError
 from mirror.postgres.adopted.script import LARGEST, read_script
 
@@ -64,24 +63,3 @@ def test_a_file_that_is_not_there(folder: Path) -> None:
         read_script(folder / "nowhere.sql")
     with pytest.raises(ConfigError, match="directory"):
         read_script(folder)
-
-
-@pytest.mark.parametrize(
-    ("statement", "module", "columns", "texts_in"),
-    [
-        ("CREATE VIRTUAL TABLE s USING fts5(a, b UNINDEXED, content='t', content_rowid=\"id\")", "fts5", ["a"], "t"),
-        (
-            "CREATE VIRTUAL TABLE s USING fts5(a, tokenize = 'unicode61 separators ''.'', prefix='2 3')",
-            "fts5",
-            ["a"],
-            "",
-        ),
-        ('CREATE VIRTUAL TABLE s USING fts4(a TEXT, [b c], notindexed="b c", tokenize=porter)', "fts4", ["a"], ""),
-        ("CREATE VIRTUAL TABLE s USING fts3(a varchar(10), tokenize icu tr_TR)", "fts3", ["a"], ""),
-        ('CREATE VIRTUAL TABLE s USING fts4(content="t")', "fts4", [], "t"),
-        ("CREATE VIRTUAL TABLE s USING fts4", "fts4", ["content"], ""),
-        ("CREATE VIRTUAL TABLE s USING fts5(a, content='')", "fts5", ["a"], ""),
-    ],
-)
-def test_what_is_searched(statement: str, module: str, columns: list[str], texts_in: str) -> None:
-    assert arguments(statement, module) == (tuple(columns), texts_in)
