@@ -122,8 +122,8 @@ def _show_search(table: SearchTable, console: Console, script: str) -> None:
     """A table of full-text search, and what to do in its place; ``script``: what was given for it."""
     of = f" of {', '.join(table.columns)}" if table.columns else ""
     of += f" in {table.texts_in}" if table.texts_in else ", whose texts it holds itself" if table.holds_texts else ""
-    own = f" ({', '.join(table.tables)} neither)" if table.tables else ""
-    print_line(console, NOTE, f" {table.table} ({table.module}): full-text search{of}: not mirrored{own}")
+    own = f", nor are its tables {', '.join(table.tables)}" if table.tables else ""
+    print_line(console, NOTE, f" {table.table} ({table.module}): full-text search{of}: it is not mirrored{own}")
     if table.computed:
         print_line(console, NOTE, f" {table.table}: Postgres computes {', '.join(table.computed)} itself")
     if table.in_postgres:

@@ -221,7 +221,9 @@ def test_what_it_is_to_do_is_reported(
     exclude = ("--exclude", "cache_*")
     done = cli.run("adopt", database, *exclude, "--dry-run")
     said = " ".join(done.out.split())
-    assert "category_search (fts5): full-text search of name in category: not mirrored (category_search_config," in said
+    assert (
+        "category_search (fts5): full-text search of name in category: it is not mirrored, nor are its tables" in said
+    )
     example = """UPDATE "public"."category" SET "words" = to_tsvector(concat_ws(' ', "name"))"""
     assert f"next: --after-copy FILE.sql, with SQL that fills category.words, as {example}" in said
     done = cli.run("adopt", database, *exclude, "--dry-run", "--after-copy", str(script), "--json")
