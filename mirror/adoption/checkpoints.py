@@ -30,9 +30,9 @@ from psycopg.sql import SQL, Identifier
 from mirror.adoption.checkpoint_values import AsStored, Stored, UndividedError, as_stored, divided, is_snapshot
 from mirror.adoption.presets import are_checkpoints
 from mirror.adoption.source import Source, open_source
-from mirror.core.errors import ConfigError, SinkError
+from mirror.core.errors import ConfigError, RefusedError, SinkError
 from mirror.core.words import one_line
-from mirror.postgres.failures import translated
+from mirror.postgres.failures import sink_error, translated
 from mirror.postgres.sessions import Session, connect
 
 _OPERATION = "copy LangGraph's checkpoints"
@@ -279,7 +279,9 @@ def _run(report: CheckpointReport, conn: Session, jobs: Iterable[Job]) -> None:
                     job()
             except (UndividedError, ValueError, TypeError) as error:
                 report.trouble(key, f"it cannot be copied: {one_line(str(error))}")
-            except psycopg.DataError as error:
+            except psycopg.Error as error:
+                if not isinstance(error, psycopg.DataError) and not isinstance(sink_error(error, ""), RefusedError):
+                    raise
                 why = f"{one_line(error.diag.message_primary or str(error))} (SQLSTATE {error.sqlstate or 'none'})"
                 report.trouble(key, f"Postgres cannot hold it: {why}")
 

@@ -163,7 +163,8 @@ def _judge_script(found: Readiness, state: after_copy.State | None) -> None:
         f" the switch tries it in any case, and is undone where it fails, {found.plan_with(SCRIPT)}"
     )
     if not state.error:
-        step = f"{found.step('up')} runs it; or, as the switch runs it in any case, {found.plan_with(SCRIPT)}"
+        again = f"the mirror runs it when it is started again, by {found.step('up')}"
+        step = f"{again}; or, as the switch runs it in any case, {found.plan_with(SCRIPT)}"
     found.add_or_acknowledge(Code.AFTER_COPY, SCRIPT, bool(state.at), figure, step)
 
 

@@ -114,9 +114,9 @@ class AfterCopy:
         text, file, begun = str(row[0]), str(row[1]), int(row[2])
         if begun >= _MOST:
             why = f"it was begun {begun} times, and its session in Postgres or the mirror ended before it did"
-            self._fail(file, why)
+            self._fail(text, file, why)
             return
-        self._count(begun + 1)
+        self._count(text, begun + 1)
         faults("after-copy:begun")
         logger.info("{}: running {} in Postgres (--after-copy); commits are kept meanwhile", self._name, file)
         try:
@@ -126,11 +126,11 @@ class AfterCopy:
             problem, why = _told(error, file, text)
             if problem.retryable and begun + 1 < _MOST:
                 raise problem from error.__cause__
-            self._fail(file, why)
+            self._fail(text, file, why)
             return
         except BaseException:  # the mirror was to stop: that does not count
             with suppress(psycopg.Error):
-                self._count(begun)
+                self._count(text, begun)
             raise
         faults("after-copy:done")
         logger.info("{}: {} was run in Postgres", self._name, file)
@@ -149,16 +149,19 @@ class AfterCopy:
                 why = "the source was adopted anew meanwhile, or another mirror has taken it"
                 raise SinkError(_OPERATION, self._name, why, retryable=True)
 
-    def _count(self, begun: int) -> None:
+    def _count(self, text: str, begun: int) -> None:
+        """``text``: of the script that is meant; another one may have been given meanwhile."""
         self._conn.execute(
-            "UPDATE mirror.adoptions SET after_copy_begun = $2::int WHERE source_id = $1::bigint",
-            (self._source_id, str(begun)),
+            "UPDATE mirror.adoptions SET after_copy_begun = $3::int WHERE source_id = $1::bigint"
+            " AND decisions ->> 'after_copy' = $2::text",
+            (self._source_id, text, str(begun)),
         )
 
-    def _fail(self, file: str, why: str) -> None:
+    def _fail(self, text: str, file: str, why: str) -> None:
         self._conn.execute(
-            "UPDATE mirror.adoptions SET after_copy_error = $2::text WHERE source_id = $1::bigint",
-            (self._source_id, why),
+            "UPDATE mirror.adoptions SET after_copy_error = $3::text WHERE source_id = $1::bigint"
+            " AND decisions ->> 'after_copy' = $2::text",
+            (self._source_id, text, why),
         )
         logger.warning("{}: {} could not be run in Postgres (--after-copy): {}", self._name, file, why)
 
