@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,15 +11,16 @@ from psycopg.sql import SQL, Identifier
 
 from mirror.adoption.checks import try_checks
 from mirror.adoption.present import MOST_ROWS, Present, look
-from mirror.adoption.presets import Bookkeeping, Preset, are_checkpoints, find_presets, named
+from mirror.adoption.presets import CHECKPOINTS, COPIED, Bookkeeping, Preset, are_checkpoints, find_presets, named
 from mirror.adoption.report import Report, TableReport
 from mirror.adoption.scan import Plan, Scan, scan
+from mirror.adoption.search import find_search
 from mirror.adoption.source import Source, open_source
 from mirror.core.adopted import Unit
 from mirror.core.rules import folded
 from mirror.core.words import counted
 from mirror.postgres.adopted.catalog import read_tables
-from mirror.postgres.adopted.decisions import Decisions, of_name
+from mirror.postgres.adopted.decisions import VERSION, Decisions, of_name
 from mirror.postgres.adopted.found import FoundTable
 from mirror.postgres.adopted.mapping import TIMES, Mapped, Pairs, Problem, kind_of, map_table, pair_tables
 from mirror.postgres.failures import translated
@@ -46,6 +48,9 @@ class Wishes:
     real_digits: int | None = None
     empty_is_null: bool = False
     replace_rows: bool = False
+    after_copy: str = ""
+    """SQL to be run once the first copy is in Postgres, and again by the switch."""
+    after_copy_file: str = ""
 
 
 def examine(path: Path, conn: Conn, wishes: Wishes, progress: Callable[[str], object] = str) -> Report:
@@ -63,15 +68,17 @@ def examine(path: Path, conn: Conn, wishes: Wishes, progress: Callable[[str], ob
         report = Report(str(path), _begin(wishes, presets))
         report.presets = tuple(preset.name for preset in presets)
         report.hints = tuple(preset.hint for preset in presets if preset.hint and wishes.zone is None)
-        report.virtual = {str(table): _rebuilt(table.name, found, presets) for table in whole.virtual}
-        if are_checkpoints(whole.tables, found):
-            detail = "these are LangGraph's checkpointers, which have another model of data in Postgres"
-            step = (
-                "--exclude checkpoints --exclude writes; they cannot be mirrored live, only copied through both savers"
-            )
-            report.problems.append(Problem("blocker", "checkpoints", "", detail, step))
+        report.virtual = tuple(str(table) for table in whole.virtual)
+        if are_checkpoints({name: table.columns for name, table in source.declarations.tables.items()}):
+            alone = set(whole.tables) <= CHECKPOINTS.keys()
+            _leave_checkpoints(report, alone=alone)
+            if alone:
+                return report
         pairs = pair_tables(whole.tables, found, report.decisions)
         _take_pairs(report, pairs, whole.tables)
+        statements = source.statements
+        made_of = {name: text for preset in presets for name, text in preset.made_of.items()}
+        report.search = find_search(whole.virtual, statements, statements, pairs.tables, found, made_of)
         if not found:
             detail = f"there is no table of an application in the schema {wishes.schema}"
             step = "run the application's own migrations on this database first, or name its schema with --schema"
@@ -102,6 +109,21 @@ def examine(path: Path, conn: Conn, wishes: Wishes, progress: Callable[[str], ob
     return report
 
 
+def _leave_checkpoints(report: Report, *, alone: bool) -> None:
+    """LangGraph's checkpointers are not mirrored; ``alone``: there is nothing else in the file."""
+    names = tuple(CHECKPOINTS)
+    excluded = report.decisions.excluded
+    report.decisions = replace(
+        report.decisions, excluded=(*excluded, *(each for each in names if each not in excluded))
+    )
+    detail = (
+        "these are LangGraph's checkpointers, which have other tables in Postgres: they cannot be mirrored live, only"
+        " copied once, while no program writes"
+    )
+    step = f"end its programs; then `mirror adopt {shlex.quote(report.source)} --preset {COPIED}` copies them"
+    report.problems.append(Problem("blocker" if alone else "note", " and ".join(names), "", detail, step))
+
+
 def _filled(conn: Conn, path: str, schema: str) -> frozenset[str]:
     """The tables that the mirror of this source fills already: what is there is the source's."""
     if conn.execute("SELECT to_regclass('mirror.tables') IS NULL").fetchone() == (True,):
@@ -119,17 +141,6 @@ def _presets(wishes: Wishes, source: Mapping[str, object], found: Mapping[str, F
         return find_presets(source, found)
     preset = named(wishes.preset)
     return [] if preset is None else [preset]
-
-
-def _rebuilt(name: str, found: Mapping[str, FoundTable], presets: Iterable[Preset]) -> str:
-    """What is to be done in Postgres for a virtual table, which is not mirrored."""
-    if of_name(found, name) is None:
-        return "build what searches it anew in Postgres, out of the tables there"
-    said = (
-        "Postgres has a table of this name, which stays as it is: once all is copied, and at the switch, build it anew"
-    )
-    made = next((text for preset in presets if (text := of_name(preset.rebuilt, name))), "")
-    return f"{said}; {made}" if made else said
 
 
 def _begin(wishes: Wishes, presets: Sequence[Preset]) -> Decisions:
@@ -152,6 +163,9 @@ def _begin(wishes: Wishes, presets: Sequence[Preset]) -> Decisions:
         empty_is_null=wishes.empty_is_null,
         real_digits=digits or 17,
         replace_rows=wishes.replace_rows,
+        version=VERSION if wishes.after_copy else 1,
+        after_copy=wishes.after_copy,
+        after_copy_file=wishes.after_copy_file,
     )
 
 

@@ -47,8 +47,8 @@ class Preset:
     """What only its users know."""
     sequences: FreeSequences = field(default_factory=dict)
     """Of the sequences that no column has: where their numbers are."""
-    rebuilt: Mapping[str, str] = field(default_factory=dict)
-    """By the name of a virtual table, which is not mirrored: of what Postgres' table of that name is made."""
+    made_of: Mapping[str, str] = field(default_factory=dict)
+    """By table of full-text search, which is not mirrored: of what Postgres' table of that name is made."""
     unfinished: Bookkeeping | None = None
     """What the program has to do yet to its rows: each side does so for itself, and Postgres' side has done it to
     none. So there must be no rows of it in the source."""
@@ -111,7 +111,7 @@ PRESETS: tuple[Preset, ...] = (
         epoch="ms",
         hint=synapse.HINT,
         sequences=synapse.SEQUENCES,
-        rebuilt=synapse.REBUILT,
+        made_of=synapse.MADE_OF,
         unfinished=Bookkeeping("background_updates", ("update_name",)),
     ),
     Preset(
@@ -127,8 +127,13 @@ PRESETS: tuple[Preset, ...] = (
         " Postgres, put the items again after the move, and delete the vectors of $",
     ),
 )
-#: Tables of LangGraph's checkpointers, which have another model of data in Postgres.
-CHECKPOINTS = ("checkpoints", "writes"), ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
+#: No preset that mirrors: LangGraph's checkpointers have another model of data in Postgres, and are copied once
+#: (:mod:`.checkpoints`). Their tables in SQLite, each with columns that tell them.
+COPIED = "langgraph-checkpoints"
+CHECKPOINTS = {
+    "checkpoints": {"thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint"},
+    "writes": {"thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx", "channel"},
+}
 
 
 def find_presets(source: Iterable[str], postgres: Iterable[str]) -> list[Preset]:
@@ -142,7 +147,7 @@ def named(name: str) -> Preset | None:
     return next((preset for preset in PRESETS if preset.name == name), None)
 
 
-def are_checkpoints(source: Collection[str], postgres: Collection[str]) -> bool:
-    """Whether the tables are those of LangGraph's checkpointers: no cast makes those of SQLite those of Postgres."""
-    ours, theirs = CHECKPOINTS
-    return set(ours) <= set(source) and set(theirs) <= set(postgres)
+def are_checkpoints(tables: Mapping[str, Collection[str]]) -> bool:
+    """Whether tables of a source, each with its columns, are those of LangGraph's checkpointers: no cast makes them
+    those of Postgres."""
+    return all(columns <= set(tables.get(name, ())) for name, columns in CHECKPOINTS.items())

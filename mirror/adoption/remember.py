@@ -6,6 +6,7 @@ import shlex
 
 from mirror.core.errors import SealedError, SinkError
 from mirror.postgres import phase
+from mirror.postgres.adopted import after_copy
 from mirror.postgres.adopted.decisions import Decisions, save
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import migrate, statement
@@ -68,3 +69,4 @@ def remember(conn: Conn, path: str, decisions: Decisions) -> None:
             assert row is not None
             require_unmirrored(conn, path)
             save(conn, int(row[0]), decisions)
+            after_copy.forget(conn, int(row[0]))

@@ -9,6 +9,7 @@ import msgspec
 
 from mirror.adoption.columns import Finding
 from mirror.adoption.present import Present
+from mirror.adoption.search import SearchTable
 from mirror.core.adopted import form_of_codec
 from mirror.core.tables import TableMapping
 from mirror.postgres.adopted.decisions import Decisions
@@ -72,8 +73,10 @@ class Report:
     excluded: tuple[str, ...] = ()
     only_in_source: tuple[str, ...] = ()
     only_in_postgres: tuple[str, ...] = ()
-    virtual: dict[str, str] = field(default_factory=dict)
-    """Virtual tables of the source, which are not mirrored; and what is to be done in Postgres for each."""
+    virtual: tuple[str, ...] = ()
+    """Virtual tables of the source, which are not mirrored."""
+    search: list[SearchTable] = field(default_factory=list)
+    """Those of them that are full-text search."""
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -96,7 +99,8 @@ class Report:
             "only_in_source": list(self.only_in_source),
             "only_in_postgres": list(self.only_in_postgres),
             "virtual": list(self.virtual),
-            "rebuild": self.virtual,
+            "search": [asdict(table) for table in self.search],
+            "after_copy": self.decisions.after_copy_file or None,
             "problems": [asdict(problem) for problem in self.problems],
             "decisions": msgspec.to_builtins(self.decisions),
         }

@@ -75,6 +75,31 @@ class Source:
         ]
         return [*columns, declared.primary_key] if declared.primary_key else columns
 
+    @contextmanager
+    def at_one_moment(self) -> Iterator[None]:
+        """All that is read in the block is what the file has now. Programs' checkpoints cannot begin the log anew
+        meanwhile: only where none is to write. Raises ``apsw.Error``.
+        """
+        self._db.execute("BEGIN")
+        try:
+            self._db.execute("SELECT 1 FROM sqlite_schema").fetchall()
+            yield
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    def read(self, query: str, values: Sequence[str] = ()) -> Iterator[Any]:
+        """The rows of a query, one by one. Raises ``apsw.Error``, and ``SourceError`` for text that is not valid."""
+        try:
+            yield from self._db.execute(query, values)
+        except UnicodeDecodeError as error:
+            raise SourceError("read the source", str(self.path), f"it has text that is not valid: {error}") from error
+
+    @property
+    def statements(self) -> dict[str, str]:
+        """How each table of the file was made, by name."""
+        return {row.name: row.sql or "" for row in self._rows if row.kind == "table"}
+
     def name_of_rowid(self, table: Table) -> str | None:
         """How SQL names the rowid; None: there is none, or all its names are columns' names."""
         if table.without_rowid:

@@ -74,9 +74,9 @@ SEQUENCES: FreeSequences = {
     "cache_invalidation_stream_seq": (),  # of a table that only Postgres has, for caches that are empty then
 }
 #: Virtual tables, and what they find; in Postgres they are tables of another form.
-REBUILT = {
-    "event_search": "its rows are made of events and event_json",
-    "user_directory_search": "its rows are made of user_directory",
+MADE_OF = {
+    "event_search": "events and event_json",
+    "user_directory_search": "user_directory",
 }
 HINT = (
     "Synapse tries again and again to write: at the switch, keep it from the file with `mirror cutover advance --fence"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import get_args
 from zoneinfo import ZoneInfo
 
@@ -12,13 +13,15 @@ import click
 from rich.console import Console
 
 from mirror.adoption.examine import Wishes, examine
-from mirror.adoption.presets import PRESETS
+from mirror.adoption.presets import COPIED, PRESETS
 from mirror.adoption.remember import remember, require_unmirrored
 from mirror.cli.adopt_view import show
+from mirror.cli.copied_checkpoints import copy
 from mirror.cli.options import common, help_end, json_option, postgres_of, require_sources, schema_of
 from mirror.core.adopted import Unit
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.errors import ConfigError
+from mirror.postgres.adopted.script import read_script, require_syntax
 from mirror.postgres.migrate import require_known_schema
 from mirror.postgres.sessions import connect, require_utf8
 
@@ -32,9 +35,11 @@ _UNITS = tuple(unit for unit in get_args(Unit) if unit)
         "mirror adopt app.db --dry-run",
         "mirror adopt app.db --exclude 'cache_*' --unit orders.paid_at=ms",
         "mirror adopt app.db --map users=auth_user --drop-column users.legacy",
+        "mirror adopt app.db --after-copy search.sql",
+        f"mirror adopt agents.db --preset {COPIED}",
         codes={
             0: "it can be adopted, or was",
-            1: "something keeps it from that (✗), or has to be decided first (?)",
+            1: "something keeps it from that (✗), or is to be decided first (?)",
         },
     ),
 )
@@ -85,13 +90,21 @@ _UNITS = tuple(unit for unit in get_args(Unit) if unit)
     "--replace-rows", is_flag=True, help="Have rows deleted that the tables in Postgres have and the source does not."
 )
 @click.option(
+    "--after-copy",
+    type=click.Path(path_type=Path),
+    metavar="FILE.sql",
+    help="SQL that is run in Postgres once the first copy is there, and again by the switch of a move: for what cannot"
+    " be mirrored, as full-text search. It is run in one transaction, and must be such that it can run twice.",
+)
+@click.option(
     "--preset",
-    type=click.Choice(["auto", "none", *(preset.name for preset in PRESETS)]),
+    type=click.Choice(["auto", "none", *(preset.name for preset in PRESETS), COPIED]),
     default="auto",
     show_default=True,
     metavar="NAME",
     help=f"What program made the tables: {', '.join(preset.name for preset in PRESETS)} or none. auto: found by the"
-    " tables that record its migrations.",
+    f" tables that record its migrations. {COPIED}: copies these once, which cannot be mirrored (pip install"
+    " 'mirror[langgraph]').",
 )
 def adopt(
     settings: Settings,
@@ -106,6 +119,7 @@ def adopt(
     decimal_digits: int | None,
     empty_is_null: bool,
     replace_rows: bool,
+    after_copy: Path | None,
     preset: str,
 ) -> None:
     """Mirror SOURCE into the tables that its application's own migrations have made in Postgres, in place of tables of
@@ -121,7 +135,24 @@ def adopt(
         raise ConfigError(_OPERATION, detail="several sources are named", next_step="adopt one at a time")
     (path,) = settings.sources
     require_file(path, _OPERATION)
+    if preset == COPIED:
+        others = (
+            mapped,
+            exclude,
+            drop_column,
+            unit,
+            naive_zone,
+            decimal_digits,
+            empty_is_null,
+            replace_rows,
+            after_copy,
+        )
+        if any(others):
+            step = "leave out all but --postgres, --schema, --dry-run and --json"
+            raise _wrong("--preset", preset, "nothing is mirrored, so other options mean nothing", step)
+        copy(settings, path, schema_of(settings, path), dry_run=dry_run, as_json=as_json)
     tables, columns = _maps(mapped)
+    script = "" if after_copy is None else read_script(after_copy)
     wishes = Wishes(
         schema=schema_of(settings, path),
         preset=None if preset == "auto" else "" if preset == "none" else preset,
@@ -134,11 +165,15 @@ def adopt(
         real_digits=decimal_digits,
         empty_is_null=empty_is_null,
         replace_rows=replace_rows,
+        after_copy=script,
+        after_copy_file="" if after_copy is None else str(after_copy.absolute()),
     )
     with postgres_of(settings) as dsn, connect(dsn, raw=True) as conn:
         require_known_schema(conn)
         require_utf8(conn)
         require_unmirrored(conn, str(path))
+        if after_copy is not None:
+            require_syntax(conn, after_copy, script)
         report = examine(path, conn, wishes)
         adopted = report.can_be_adopted and not dry_run
         if adopted:
@@ -150,8 +185,8 @@ def adopt(
     sys.exit(0 if report.can_be_adopted else 1)
 
 
-def _wrong(option: str, given: str, detail: str) -> ConfigError:
-    return ConfigError(_OPERATION, f"{option} {given}", detail, next_step="mirror adopt --help")
+def _wrong(option: str, given: str, detail: str, step: str = "mirror adopt --help") -> ConfigError:
+    return ConfigError(_OPERATION, f"{option} {given}", detail, next_step=step)
 
 
 def _column(option: str, given: str, name: str) -> tuple[str, str]:

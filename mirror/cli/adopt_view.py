@@ -11,8 +11,9 @@ from rich.text import Text
 
 from mirror.adoption.columns import Finding
 from mirror.adoption.report import Report, TableReport
+from mirror.adoption.search import SearchTable
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, print_table, text
-from mirror.core.commands import command
+from mirror.core.commands import command, completed
 from mirror.core.words import counted
 from mirror.postgres.adopted.mapping import Problem
 
@@ -45,7 +46,7 @@ def show(report: Report, console: Console, *, options: str, adopted: bool) -> No
     _show_rest(report, console)
     for level in ("note", "question", "blocker"):
         for problem in (each for each in report.problems if each.level == level):
-            _show_problem(problem, console)
+            _show_problem(problem, console, completed(problem.next_step, report.source, options))
     _show_next(report, console, options, adopted=adopted)
 
 
@@ -105,15 +106,44 @@ def _show_rest(report: Report, console: Console) -> None:
         if names:
             rest = f" and {counted(len(names) - _NAMES, 'other')}" if len(names) > _NAMES else ""
             print_line(console, NOTE, f" {words}: {', '.join(names[:_NAMES])}{rest}")
-    for name, what in report.virtual.items():
-        print_line(console, NOTE, f" virtual table {name}: not mirrored; {what}")
+    searched = {f"{table.table} ({table.module})" for table in report.search}
+    for name in report.virtual:
+        if name not in searched:
+            said = f" virtual table {name}: not mirrored; build what takes its place out of the tables in Postgres"
+            print_line(console, NOTE, said)
+    for table in report.search:
+        _show_search(table, console, report.decisions.after_copy_file)
+    if report.decisions.after_copy:
+        said = f" {report.decisions.after_copy_file} is run in Postgres after the first copy, and again by the switch"
+        print_line(console, NOTE, f"{said}: it must be such that it can run twice")
 
 
-def _show_problem(problem: Problem, console: Console) -> None:
+def _show_search(table: SearchTable, console: Console, script: str) -> None:
+    """A table of full-text search, and what to do in its place; ``script``: what was given for it."""
+    of = f" of {', '.join(table.columns)}" if table.columns else ""
+    of += f" in {table.texts_in}" if table.texts_in else ", whose texts it holds itself" if table.holds_texts else ""
+    own = f", nor are its tables {', '.join(table.tables)}" if table.tables else ""
+    print_line(console, NOTE, f" {table.table} ({table.module}): full-text search{of}: it is not mirrored{own}")
+    if table.computed:
+        print_line(console, NOTE, f" {table.table}: Postgres computes {', '.join(table.computed)} itself")
+    if table.in_postgres:
+        names = ", ".join(table.in_postgres)
+        step = f"{script} is to fill {names}" if script else f"--after-copy FILE.sql, with SQL that fills {names}"
+        example = f", as {table.example}" if table.example and not script else ""
+        example += f", out of {table.made_of}" if table.made_of else ""
+        print_line(console, f"  next: {step}{example}", style="yellow")
+    elif not table.computed:
+        step = "look how the application searches there; what must be filled for it, --after-copy FILE.sql fills"
+        step = f"{script} is to make what is needed" if script else step
+        said = f"Postgres has no table {table.table} and no column of tsvector: {step}"
+        print_line(console, f"  next: {said}", style="yellow")
+
+
+def _show_problem(problem: Problem, console: Console, step: str) -> None:
     place = ".".join(part for part in (problem.table, problem.column) if part)
     print_line(console, _MARKS[problem.level], f" {place}: {problem.detail}" if place else f" {problem.detail}")
-    if problem.next_step:
-        print_line(console, f"  next: {problem.next_step}", style="yellow")
+    if step:
+        print_line(console, f"  next: {step}", style="yellow")
 
 
 def _show_next(report: Report, console: Console, options: str, *, adopted: bool) -> None:

@@ -69,6 +69,7 @@ class Code(StrEnum):
     # -- the mirror
     MIRROR = "mirror"
     LEFT_OUT = "mirror.left-out"
+    AFTER_COPY = "mirror.after-copy"
     LAG = "mirror.lag"
     PARITY = "mirror.parity"
     GAPS = "mirror.gaps-since-parity"

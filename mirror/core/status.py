@@ -389,6 +389,9 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     file_missing: Annotated[bool, Meta(description="while it is stopped: whether its file is not there any more")] = (
         False
     )
+    after_copy_error: Annotated[
+        str, Meta(description="why the SQL of mirror adopt --after-copy could not be run, with its file; empty: it was")
+    ] = ""
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):

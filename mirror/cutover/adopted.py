@@ -25,7 +25,7 @@ from mirror.core.words import counted
 from mirror.cutover.breaches import Breaches
 from mirror.cutover.readiness import Readiness
 from mirror.cutover.references import Reference, find, orphans, raw
-from mirror.postgres.adopted import guards
+from mirror.postgres.adopted import after_copy, guards
 from mirror.postgres.adopted.decisions import Decisions, load
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.migrate import statement
@@ -34,6 +34,8 @@ from mirror.replica.declared import Declarations, Declared, Index, read_declarat
 
 #: What `--acknowledge` calls the foreign keys.
 NAME = "foreign keys"
+#: And the SQL of `mirror adopt --after-copy`.
+SCRIPT = "after copy"
 
 _NOT_VALID = """
 SELECT c.conname::text || ' of ' || t.relname
@@ -72,7 +74,9 @@ def judge(
         return
     with raw(connection) as conn:
         decisions = load(conn, source_id)
-    assert decisions is not None
+        assert decisions is not None
+        if decisions.after_copy:
+            _judge_script(found, after_copy.read(conn, source_id))
     _note_uniques(found, connection, declared, targets, decisions.schema)
     _note_left_out(found, declared, decisions, status)
 
@@ -126,6 +130,22 @@ def _note_guards(
         figure = "foreign keys and triggers that do not act while the source is mirrored: "
         step = "the switch puts them back"
         found.add_note(Code.CONSTRAINT, "set aside", (figure, aside, ", "), step=step)
+
+
+def _judge_script(found: Readiness, state: after_copy.State | None) -> None:
+    """Whether the SQL for after the copy was run, which the switch does once more."""
+    assert state is not None
+    figure = f"{state.file} was run at {state.at}; the switch runs it again"
+    if not state.at:
+        figure = f"{state.file} could not be run: {state.error}" if state.error else f"{state.file} was not run yet"
+    step = (
+        f"put it right, {found.step('adopt')} again with it and the same options, and start the mirror again; or, as"
+        f" the switch tries it in any case, and is undone where it fails, {found.plan_with(SCRIPT)}"
+    )
+    if not state.error:
+        again = f"the mirror runs it when it is started again, by {found.step('up')}"
+        step = f"{again}; or, as the switch runs it in any case, {found.plan_with(SCRIPT)}"
+    found.add_or_acknowledge(Code.AFTER_COPY, SCRIPT, bool(state.at), figure, step)
 
 
 def _note_uniques(

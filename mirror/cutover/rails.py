@@ -53,6 +53,7 @@ ACKNOWLEDGED = (
     "kept tables",
     "discrepancies",
     "read differences",
+    adopted.SCRIPT,
     "foreign keys",
     "unique indexes",
     "not null",

@@ -16,6 +16,7 @@ from mirror.cutover import adopted, guard, sequences
 from mirror.cutover.give_way import giving_way
 from mirror.cutover.made import droppable, unshared
 from mirror.postgres import phase, watch
+from mirror.postgres.adopted import after_copy
 from mirror.postgres.failures import translated
 from mirror.reverse import capture
 from mirror.reverse.follower import start
@@ -48,6 +49,9 @@ def _seal(move: Move) -> str:
     guard.take_down(conn, move.source_id, move.targets)
     capture.switch(conn, move.source_id, move.targets, on=True)
     watch.pause(conn, move.source_id, move.targets)
+    if move.adopted:
+        ran = after_copy.run_at_switch(conn, move.source_id)
+        said = f"{said}; {ran}" if ran else said
     start(conn, move.source_id)
     # A mirror that still runs cannot write any more. One that was started since programs wait has let them go.
     taken = conn.execute(

@@ -22,6 +22,7 @@ from mirror.core.rows import Batch, TableResult
 from mirror.core.tables import ColumnType, Profile, Table
 from mirror.postgres import lease
 from mirror.postgres.adopted.adoption import Adoption
+from mirror.postgres.adopted.after_copy import AfterCopy
 from mirror.postgres.announce import Announcer
 from mirror.postgres.apply import Transaction, advance, apply_rows, keep_not_json, set_loaded
 from mirror.postgres.binding import bind
@@ -66,13 +67,14 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
         """Use :meth:`open`. ``faults``: see :mod:`~mirror.core.faults`."""
         super().__init__()
         self._changes = Announcer(changes, path)
-        self._conn, self._path, self._schema = conn, path, schema
+        self._conn, self._dsn, self._path, self._schema = conn, dsn, path, schema
         self._profiles = profiles
         self._wanted_agent = agent
         self._faults = faults
         self._backend: str | None = None
         self.moved: list[Moved] = []  #: What batches did to rejects, since the caller took it out.
         self._misfits: dict[tuple[str, str], Seen] = {}
+        self.after_copy_error = ""  #: Why the SQL of ``mirror adopt --after-copy`` could not be run.
         self.may_replace = False  #: Whether a copy or repair may replace rows that others have written.
         self._planners: dict[str, RowPlanner] = {}
         self._dimensions = Dimensions(schema)
@@ -232,6 +234,17 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
         if self._profiles[profile].migrations:
             self._indexer.wake()
         self._faults("load:after-commit")
+
+    def run_after_copy(self, check: Callable[[], None]) -> None:
+        """Run the SQL that the source was adopted with, if that is due: once all of it is in Postgres.
+
+        ``check``: called meanwhile; may raise to end the work. Raises :class:`SinkError` where it is to be tried again.
+        """
+        if self.adoption is not None:
+            script = AfterCopy(self._conn, self._dsn, self._source_id, self._schema, Path(self._path).name)
+            with translated("run the SQL for after the copy", self._path):
+                script.run(self._epoch, check, self._faults)
+                self.after_copy_error = script.error()
 
     def _decide(self, tables: Sequence[Table], rows: AllRows) -> None:
         """Have rows decide what was left open when the source was adopted."""

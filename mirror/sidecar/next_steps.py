@@ -43,6 +43,12 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
         )
     if report.index_error:
         steps.append(f"start the mirror again to build the vector index: {report.index_error}")
+    if report.after_copy_error:
+        again = f"`mirror adopt {source} --after-copy FILE`"
+        said = f"the SQL for after the copy could not be run: {report.after_copy_error}"
+        steps.append(
+            f"{said}; put it right, {again} again with the other options as before, and start the mirror again"
+        )
     if report.discrepancies:
         steps.append(f"hook and WAL disagree: look at mirror.discrepancies, and run `{comparison(report, options)}`")
     if report.read_differences:

@@ -267,6 +267,7 @@ class Pipeline:
             self._agree()
             self._agreed = True
             self._repairs.follow_rules(self._replica, self._sink)
+            self._sink.run_after_copy(self._check)
             self._told.looks(self._sink, definitions=False)  # what rules have changed is said there
             self._may_discard = self._may_replace = self._sink.may_replace = False  # it was said of what was there
         self._repose.has_copied()

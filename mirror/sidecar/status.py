@@ -141,6 +141,8 @@ class SourceStatus:
     """The vector index that is being built while the mirror runs."""
     index_error: str | None = None
     """Why a vector index could not be built; the next start tries again."""
+    after_copy_error: str = ""
+    """Why the SQL for after the copy could not be run, with its file."""
     progress: ProgressReport | None = None
     """While a snapshot runs."""
     widenings: list[WideningReport] = field(default_factory=list)
@@ -210,6 +212,7 @@ class SourceStatus:
             self.widened = sorted({*self.widened, *widened_columns(sink.mappings)})
             self.widenings = widenings(self.widened, sink.mappings)
         self.not_json = [f"{table}.{column}" for table, column in sorted(sink.not_json)]
+        self.after_copy_error = sink.after_copy_error
         self.leaves_out(replica.schema, profile, rules)
         self.lacks(sum(sink.rejects.values()), sink.refusals.values())
 
@@ -388,7 +391,7 @@ class SourceStatus:
             self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals,
             self.escaped, self.not_json, self.widened, self.read_differences, self.virtual, self.omitted, self.ever,
             sum(gap.healed for gap in self.gaps), self.outage and replace(self.outage, tries=0),
-            self.rules, self.kept, self.others_wrote, self.overwritten,
+            self.rules, self.kept, self.others_wrote, self.overwritten, self.after_copy_error,
             self.reverse and replace(self.reverse, rows=0, applied_at=None),
         )  # fmt: skip
         if now == self._kept:

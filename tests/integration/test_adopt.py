@@ -129,7 +129,7 @@ def test_a_dry_run_and_then_the_adoption(cli: CommandLine, app: Path, dsn: str) 
     tables = {each["table"]: each for each in dry["tables"]}
     assert not any(each["findings"] for each in tables.values()), tables
     assert dry["kept"] == ["django_migrations"] and dry["only_in_postgres"] == ["django_session"]
-    assert dry["virtual"] == ["search (fts5)"] and "out of the tables there" in dry["rebuild"]["search (fts5)"]
+    assert dry["virtual"] == ["search (fts5)"] and [each["table"] for each in dry["search"]] == ["search"]
     assert tables["django_content_type"]["present"] == {
         "rows": 2,
         "replaced": 2,
@@ -297,7 +297,9 @@ def test_what_is_known_of_a_program(cli: CommandLine, folder: Path, dsn: str) ->
     ]
     change(path, "DELETE FROM background_updates")
     found = report(cli, path)
-    assert found["rebuild"]["event_search (fts4)"].endswith("build it anew; its rows are made of events and event_json")
+    (search,) = found["search"]
+    assert search["table"] == "event_search" and search["made_of"] == "events and event_json"
+    assert search["in_postgres"] == ["the table event_search", "event_search.vector"]
     assert found["hints"] and [each["table"] for each in found["tables"]] == ["stream_positions"]
     decisions = decided(dsn)
     assert decisions is not None and decisions.sequences["user_id_seq"] == (

