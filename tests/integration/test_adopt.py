@@ -306,7 +306,7 @@ def test_what_is_known_of_a_program(cli: CommandLine, folder: Path, dsn: str) ->
         Numbers("users.name", pattern="^@([0-9]+):"),
     )
     shown = cli.run("adopt", path)
-    assert "event_search (fts4): not mirrored; Postgres has a table of this name" in shown.out.replace("\n", " ")
+    assert "event_search (fts4): full-text search" in shown.out and "out of events and event_json" in shown.out
 
 
 def test_of_a_key_the_form_of_most_values_is_taken(cli: CommandLine, folder: Path, dsn: str) -> None:

@@ -25,7 +25,7 @@ def found(statement: str, *there: FoundTable, holds_data: bool = False) -> tuple
     module = "fts5" if "fts5" in statement else "fts4"
     virtual = [VirtualTable("find", module, holds_data), VirtualTable("near", "rtree", True)]
     names = ["find", "find_data", "find_segments", "find_out", "notes", "near_node"]
-    made = find_search(virtual, {"find": statement}, names, {"notes": "notes"}, {each.name: each for each in there})
+    made = find_search(virtual, {"find": statement}, names, {"notes": "notes"}, {each.name: each for each in there}, {})
     (search,) = made
     assert search.tables == (("find_data",) if module == "fts5" else ("find_segments",))
     assert search.holds_texts is holds_data
