@@ -96,7 +96,7 @@ class Readiness:
 
 def _joined(parts: Iterable[Part], most: int | None = None) -> str:
     """The parts as text; ``most``: of the things of each part, so many."""
-    return "; ".join(_text(part, most) for part in parts if isinstance(part, str) or part[1])
+    return "; ".join(_text(part, most) for part in parts if part and (isinstance(part, str) or part[1]))
 
 
 def _text(part: Part, most: int | None) -> str:

@@ -127,7 +127,7 @@ def test_rows_that_refer_to_none(
         assert cli.run("wait").code == 0 and cli.run("parity").code == 0
         found = rails(cli)
         broken = found["foreign keys"]
-        assert broken["level"] == "problem"
+        assert broken["level"] == "problem" and broken["detail"].startswith("rows that refer to none")
         assert "category_parent_id_fkey: 1 row of category (3)" in broken["detail"]
         assert "product_category_id_fkey: 1 row of product (11234567-89ab-cdef-0123-456789abcdef)" in broken["detail"]
         assert {name for name, rail in found.items() if rail["level"] == "problem"} == {"foreign keys"}
