@@ -40,7 +40,7 @@ from mirror.postgres.embedded import start_embedded  # noqa: E402
 #: Seconds that any single step may take on a busy machine.
 _LIMIT = 900
 #: Settings of the person who runs a script, which would change what the mirror does.
-_FOREIGN = ("ARGENT_", "CLAWDBOT_", "MIRROR_", "PG", "SHOP_", "DJANGO_")
+_FOREIGN = ("ARGENT_", "CLAWDBOT_", "MIRROR_", "PG", "SHOP_", "DJANGO_", "PRISMA_")
 _OWNER = "shop"
 _SHOWN, _LONGEST = 3, 60
 _CONSTRAINTS = (

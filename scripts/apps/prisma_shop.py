@@ -47,12 +47,7 @@ class PrismaShop(Application):
     sources = APPS / "shop_prisma"
     audited = '"Person"'
     by_cutover = True
-    more: ClassVar = {
-        "CHECKPOINT_DISABLE": "1",
-        "PRISMA_HIDE_UPDATE_MESSAGE": "1",
-        # It asks for a binary before it finds that it has none to run: any file does.
-        "PRISMA_SCHEMA_ENGINE_BINARY": sys.executable,
-    }
+    more: ClassVar = {"CHECKPOINT_DISABLE": "1", "PRISMA_HIDE_UPDATE_MESSAGE": "1"}
 
     def install(self, folder: Path) -> Path:
         """``npm install``, in a folder of its own; returns its ``node_modules``."""

@@ -244,6 +244,7 @@ def test_what_else_the_program_does(program: Routed) -> None:
         assert program.seen("batch", 7) == [6]
         program.read_from("sqlite")
         assert program.until_from("sqlite setting", "ages") == [True] * 4
+        program.read_from("postgres")
     if program.kind == "sqlalchemy-async":
         program.read_from("postgres", maxWaitMs=60_000)
 
