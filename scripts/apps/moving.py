@@ -454,9 +454,8 @@ def parser(description: str | None, transactions: int = 120) -> argparse.Argumen
     made.add_argument(
         "--superuser", action="store_true", help="connect as one: the mirror then needs no table's foreign keys away"
     )
-    made.add_argument(
-        "--transactions", type=int, default=transactions, metavar="N", help=f"of each writer (default: {transactions})"
-    )
+    said = "of each writer (default: %(default)s)"
+    made.add_argument("--transactions", type=int, default=transactions, metavar="N", help=said)
     return made
 
 
@@ -467,9 +466,8 @@ def main(application: Application, options: argparse.Namespace, kind: type[Move]
     with tempfile.TemporaryDirectory(prefix="mv", ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
         folder.chmod(0o755)  # the server may run as a user of its own
-        python = (
-            Path(options.python).absolute() if options.python else _environment(folder / "venv", application.packages)
-        )
+        given = options.python and Path(options.python).absolute()
+        python = given or _environment(folder / "venv", application.packages)
         with _postgres(folder, application.database, superuser=options.superuser) as dsn:
             move = kind(application, folder, python, dsn)
             try:
