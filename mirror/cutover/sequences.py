@@ -296,24 +296,27 @@ def _standing(found: Found, last: int, called: bool, values: Iterable[Any], room
 
 
 def _extreme(used: Used, sign: int) -> Composable:
-    """The highest number of a column, or the lowest, as a whole number that is not below it, or above."""
-    column: Composable = Identifier(used.column)
+    """The highest number of a column, or the lowest, as a whole number that is not below it, or above.
+
+    Of the column as it is, and its type is changed after that: so an index has it.
+    """
+    value: Composable = Identifier(used.column)
     conditions: list[Composable] = []
-    if used.numbers is not None and used.numbers.pattern:
-        part = SQL("substring({} FROM {})").format(column, Literal(used.numbers.pattern))
-        column = SQL("substring({} FROM {})").format(part, Literal(_IN_TEXT))
+    pattern, negated = ("", False) if used.numbers is None else (used.numbers.pattern, used.numbers.negated)
+    if pattern:
+        part = SQL("substring({} FROM {})").format(value, Literal(pattern))
+        value = SQL("substring({} FROM {})::numeric").format(part, Literal(_IN_TEXT))
     elif used.type == "numeric":
-        conditions.append(SQL("{} > '-Infinity' AND {} < 'Infinity'").format(column, column))
-    value = SQL("{}::numeric").format(column)
-    if used.numbers is not None and used.numbers.negated:
+        conditions.append(SQL("{} > '-Infinity' AND {} < 'Infinity'").format(value, value))
+    if negated:
         conditions.append(SQL("{} < 0").format(value))
-        value = SQL("-{}").format(value)
     if used.where is not None:
         conditions.append(SQL("{}::text = {}").format(Identifier(used.where[0]), Literal(used.where[1])))
     if used.target.agent is not None:  # it leads the key: the rows of others have numbers of their own
         conditions.append(SQL("{} = {}").format(Identifier(AGENT), Literal(used.target.agent)))
+    whole = SQL("ceil(max({})::numeric)" if (sign > 0) is not negated else "floor(min({})::numeric)").format(value)
     return SQL("(SELECT {} FROM {}{})").format(
-        SQL("ceil(max({}))" if sign > 0 else "floor(min({}))").format(value),
+        SQL("-{}").format(whole) if negated else whole,
         Identifier(used.target.schema, used.target.name),
         SQL(" WHERE {}").format(SQL(" AND ").join(conditions)) if conditions else SQL(""),
     )

@@ -569,9 +569,8 @@ def parser(description: str | None, transactions: int = 120) -> argparse.Argumen
     made.add_argument(
         "--superuser", action="store_true", help="connect as one: the mirror then needs no table's foreign keys away"
     )
-    made.add_argument(
-        "--transactions", type=int, default=transactions, metavar="N", help=f"of each writer (default: {transactions})"
-    )
+    said = "of each writer (default: %(default)s)"
+    made.add_argument("--transactions", type=int, default=transactions, metavar="N", help=said)
     return made
 
 

@@ -231,7 +231,20 @@ def seen():
     """By kind, what each person sees."""
     there = known()
     everything = json.dumps({"room": {"timeline": {"limit": 10_000}, "state": {"lazy_load_members": False}}})
-    kinds = "profile", "sync", "news", "rooms", "devices", "keys", "room", "events", "state", "members", "relations"
+    kinds = (
+        "device lists",
+        "profile",
+        "sync",
+        "news",
+        "rooms",
+        "devices",
+        "keys",
+        "room",
+        "events",
+        "state",
+        "members",
+        "relations",
+    )
     found, last = {kind: {} for kind in kinds}, {}
     for name, person in there["people"].items():
         found["profile"][name] = person.get("profile", person.user)
@@ -243,11 +256,12 @@ def seen():
             last[name] = whole["next_batch"]
             found[kind][name] = {
                 **{part: plain(each) for part, each in whole.items() if part not in _OWN | _FLEETING},
-                "device_lists": {how: sorted(each) for how, each in whole.get("device_lists", {}).items()},
                 "account_data": by_key(whole.get("account_data", {}).get("events", ())),
                 "invited": sorted(whole.get("rooms", {}).get("invite", ())),
                 "left": sorted(whole.get("rooms", {}).get("leave", ())),
             }
+            for how, people in whole.get("device_lists", {}).items():
+                found["device lists"] |= {f"{name} {kind} {how} {each}": {} for each in people}
             for room, each in whole.get("rooms", {}).get("join", {}).items():
                 parts = {
                     part: by_key(each.get(part, {}).get("events", ()))
