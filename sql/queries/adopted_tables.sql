@@ -1,9 +1,13 @@
--- $1 schema: its tables, but for the partitions of others. columns: by number, with the type's oid, its
--- limits (typmod), NOT NULL, whether there is a default, attgenerated, attidentity, whether texts are compared
--- by their bytes, and the sequence that is owned. uniques: of each valid unique index, its name, whether it is the primary
--- key, whether it is checked at once, whether two NULLs are equal, its columns (null: an expression), and its condition.
--- refs: the foreign keys, each with its statement. checks: name, expression and columns. triggers: those of users that are on.
-SELECT c.relname, c.relkind = 'p', c.reltuples::bigint,
+-- $1 schema: its tables, but for the partitions of others. Whether each is partitioned, whether others inherit from it,
+-- whether it has an EXCLUDE constraint. columns: by number, with the type's oid, its limits (typmod), NOT NULL, whether there
+-- is a default, attgenerated, attidentity, whether texts are compared by their bytes, and the sequence that is owned.
+-- uniques: of each valid unique index, its name, whether it is the primary key, whether it is checked at once, whether two
+-- NULLs are equal, its columns (null: an expression), and its condition. refs: the foreign keys, each with its statement.
+-- checks: name, expression and columns. triggers: those of users that are on, but for the mirror's.
+SELECT c.relname, c.relkind = 'p',
+       c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid),
+       EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'x'),
+       c.reltuples::bigint,
        CASE c.relkind WHEN 'p' THEN (SELECT coalesce(sum(pg_catalog.pg_relation_size(relid)), 0)
                                        FROM pg_catalog.pg_partition_tree(c.oid))
                       ELSE pg_catalog.pg_relation_size(c.oid) END::bigint,
@@ -62,7 +66,9 @@ SELECT c.relname, c.relkind = 'p', c.reltuples::bigint,
          WHERE k.conrelid = c.oid AND k.contype = 'c'),
        (SELECT coalesce(jsonb_agg(t.tgname ORDER BY t.tgname), '[]')
           FROM pg_catalog.pg_trigger t
-         WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D')
+         WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace o ON o.oid = p.pronamespace
+                            WHERE p.oid = t.tgfoid AND o.nspname = 'mirror'))
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = $1::text AND c.relkind IN ('r', 'p') AND NOT c.relispartition

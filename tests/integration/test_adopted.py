@@ -412,3 +412,81 @@ def test_characters_of_a_fixed_number(
         writer.run("UPDATE fixed SET code = 'c', codes = '[]' WHERE lock = 'Y'", "DELETE FROM fixed WHERE lock = 'X'")
         mirror.check()
         assert app.execute("SELECT * FROM fixed").fetchall() == [("Y", "c  ", [], None)]
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["few", "many"])
+@pytest.mark.parametrize(
+    ("theirs", "steps"),
+    [
+        ("CREATE UNIQUE INDEX one ON thing (owner) WHERE main", ("main = 0 WHERE id = 3", "main = 1 WHERE id = 1")),
+        ("CREATE UNIQUE INDEX one ON thing (lower(name))", ("name = 'gone' WHERE id = 3", "name = 'C' WHERE id = 1")),
+        ("ALTER TABLE thing ADD EXCLUDE USING btree (n WITH =)", ("n = 9 WHERE id = 3", "n = 3 WHERE id = 1")),
+        ("CREATE UNIQUE INDEX one ON thing (n) INCLUDE (name)", ("n = 9 WHERE id = 3", "n = 3 WHERE id = 1")),
+    ],
+    ids=["partial", "expression", "exclude", "include"],
+)
+def test_what_is_unique_goes_from_one_row_to_another(
+    cli: CommandLine, dsn: str, database: Path, writer: Writer, mirror: MirrorProcess, theirs: str,
+    steps: tuple[str, str], many: bool,
+) -> None:  # fmt: skip
+    """In one transaction of SQLite, whatever kind of constraint Postgres has."""
+    with psycopg.connect(dsn, autocommit=True) as app:
+        app.execute("CREATE TABLE thing(id int PRIMARY KEY, owner int, main boolean, name text, n int)")
+        app.execute(theirs.encode())
+        writer.run(
+            "CREATE TABLE thing(id INTEGER PRIMARY KEY, owner INTEGER, main INTEGER, name TEXT, n INTEGER)",
+            "INSERT INTO thing VALUES (1, 1, 0, 'a', 1), (2, 1, 0, 'b', 2), (3, 1, 1, 'c', 3)",
+        )
+        adopt(cli, database)
+        mirror.start()
+        mirror.check()
+        rows = "WITH RECURSIVE r(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM r WHERE i < 1000)"
+        insert = f"INSERT INTO thing {rows} SELECT i, i, 0, 'r' || i, 1000 + i FROM r"
+        writer.run("BEGIN", *(f"UPDATE thing SET {step}" for step in steps), *([insert] * many), "COMMIT")
+        mirror.check()
+        assert not mirror.status()["rejects"]
+
+
+def test_adopted_again_beside_a_mirror(
+    cli: CommandLine, dsn: str, database: Path, writer: Writer, mirror: MirrorProcess
+) -> None:
+    """What was decided then is not replaced by what was decided before; the mirror goes by it from its next start."""
+    with psycopg.connect(dsn, autocommit=True) as app:
+        app.execute("CREATE TABLE pay(id int PRIMARY KEY, took interval); CREATE TABLE later(id uuid PRIMARY KEY)")
+        writer.run("CREATE TABLE pay(id INTEGER PRIMARY KEY, took INTEGER)", "INSERT INTO pay VALUES (1, 1000)")
+        adopt(cli, database, "--unit", "pay.took=s", "--replace-rows")
+        mirror.start()
+        mirror.check()
+        assert app.execute("SELECT extract(epoch FROM took)::int FROM pay").fetchall() == [(1000,)]
+        adopt(cli, database, "--unit", "pay.took=ms")
+        writer.run("CREATE TABLE later(id TEXT PRIMARY KEY)", f"INSERT INTO later VALUES ('{32 * 'a'}')")
+        mirror.wait_applied()
+        ((kept,),) = app.execute("SELECT decisions FROM mirror.adoptions").fetchall()
+        assert kept["units"] == {"pay": {"took": "ms"}} and not kept.get("replace_rows")
+        assert kept["only"]["later"] == {"id": "hex"}
+        mirror.stop()
+        mirror.start()
+        mirror.check()
+        assert app.execute("SELECT extract(epoch FROM took)::int FROM pay").fetchall() == [(1,)]
+        assert app.execute("SELECT count(*) FROM later").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "why"),
+    [
+        ("CREATE TABLE thing(id int PRIMARY KEY) PARTITION BY RANGE (id)", "it is partitioned in Postgres"),
+        (
+            "CREATE TABLE thing(id int PRIMARY KEY); CREATE TABLE more(w text) INHERITS (thing)",
+            "other tables inherit from it",
+        ),
+    ],
+    ids=["partitioned", "inherited"],
+)
+def test_a_table_of_several_parts_is_refused(
+    cli: CommandLine, dsn: str, database: Path, writer: Writer, theirs: str, why: str
+) -> None:
+    with psycopg.connect(dsn, autocommit=True) as app:
+        app.execute(theirs.encode())
+    writer.run("CREATE TABLE thing(id INTEGER PRIMARY KEY)")
+    done = cli.run("adopt", database)
+    assert done.code == 1 and why in " ".join(done.out.split()) and "--exclude thing" in done.out, done.out

@@ -85,10 +85,14 @@ class Adoption:
                     found[form_of(kind, change.after[at])] += 1
         chosen = {name: form for name, found in counts.items() if (form := chosen_form(found)[0])}
         if chosen:
-            held = dict(of_name(self._decisions.only, table.name) or {})
-            only = {**self._decisions.only, table.name: {**held, **chosen}}
-            self._decisions = replace(self._decisions, only=only)
-            decided.save(self._conn, self._source_id, self._decisions)
+            self._decisions = _with_only(self._decisions, table.name, chosen)
+            # It may have been adopted again since this mirror has begun: then the rest of that is as it was decided.
+            with self._conn.transaction():
+                self._conn.execute(
+                    "SELECT FROM mirror.sources WHERE source_id = $1::bigint FOR UPDATE", (str(self._source_id),)
+                )
+                kept = decided.load(self._conn, self._source_id)
+                decided.save(self._conn, self._source_id, _with_only(kept or self._decisions, table.name, chosen))
 
     def target(self, table: Table) -> Target:
         """Where a table is to be stored by now; raises :class:`ConfigError`."""
@@ -121,12 +125,19 @@ class Adoption:
         raise ConfigError(_OPERATION, place, detail, next_step=first.next_step if first else "")
 
 
+def _with_only(decisions: Decisions, table: str, chosen: Mapping[str, str]) -> Decisions:
+    """The decisions, with the forms of these columns of a key decided, where they were not."""
+    held = of_name(decisions.only, table) or {}
+    return replace(decisions, only={**decisions.only, table: {**chosen, **held}})
+
+
 def _with_uniques(mapping: TableMapping, found: FoundTable) -> TableMapping:
     """The mapping, with the columns marked that unique keys beside its own key are of."""
     key = set(mapping.key or ())
     others = [each for each in found.uniques if set(each.columns) != key]
     names = {name for each in others for name in each.columns}
-    if None in names:  # of an expression, which may be of any column
+    if None in names or found.excludes or any(each.condition for each in others):
+        # What an expression, a condition or EXCLUDE looks at may be any column.
         names |= {column.name for column in mapping.columns}
 
     def marked(column: ColumnMapping) -> ColumnMapping:

@@ -37,7 +37,7 @@ def read_tables(conn: Conn, schema: str, *, count: bool = True) -> dict[str, Fou
     tables are counted.
     """
     rows = in_full(conn, statement("adopted_tables"), (schema,))
-    used = sorted({column["type"] for row in rows for column in row[4]})
+    used = sorted({column["type"] for row in rows for column in row[6]})
     types = _read_types(conn, used)
     own = _mirrors_own(conn, schema)
     return {row[0]: _table(conn, schema, row, types, count=count) for row in rows if row[0] not in own}
@@ -60,7 +60,7 @@ def _read_types(conn: Conn, oids: Iterable[int]) -> dict[int, _Type]:
 
 
 def _table(conn: Conn, schema: str, row: tuple[Any, ...], types: Mapping[int, _Type], *, count: bool) -> FoundTable:
-    name, partitioned, estimate, size, columns, uniques, refs, checks, triggers = row
+    name, partitioned, inherited, excludes, estimate, size, columns, uniques, refs, checks, triggers = row
     return FoundTable(
         schema,
         name,
@@ -93,6 +93,8 @@ def _table(conn: Conn, schema: str, row: tuple[Any, ...], types: Mapping[int, _T
         tuple(Check(check, expression, tuple(names)) for check, expression, names in checks),
         tuple(triggers),
         partitioned,
+        inherited,
+        excludes,
         _rows(conn, schema, name, estimate, size) if count else None,
     )
 

@@ -94,7 +94,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class FoundTable:
-    """One table, which may be partitioned."""
+    """One table."""
 
     schema: str
     name: str
@@ -106,6 +106,10 @@ class FoundTable:
     triggers: tuple[str, ...] = ()
     """Those of users that are on."""
     partitioned: bool = False
+    inherited: bool = False
+    """Whether other tables inherit from it, and so are read and deleted from with it."""
+    excludes: bool = False
+    """Whether it has an EXCLUDE constraint."""
     rows: int | None = 0
     """None: not known, the table is large."""
 

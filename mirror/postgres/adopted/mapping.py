@@ -143,6 +143,11 @@ def map_table(table: Table, found: FoundTable, decisions: Decisions, uniques: Co
     condition or an expression; its primary key is known. They decide a key that was not decided yet.
     """
     mapped = Mapped(None)
+    if found.partitioned or found.inherited:
+        # What others write in a part of it is not noticed, and a DELETE reaches rows of tables that inherit from it.
+        detail = "it is partitioned in Postgres" if found.partitioned else "other tables inherit from it in Postgres"
+        step = f"--exclude {table.name}; or let a migration make a plain table of it, until the move is over"
+        mapped.problems.append(Problem("blocker", table.name, "", f"{detail}, which is not supported", step))
     names = _pair_columns(table, found, decisions, mapped)
     _note_the_rest(table, found, names, mapped)
     key = _key(table, found, decisions, names, uniques, mapped)
