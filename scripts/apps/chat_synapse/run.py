@@ -260,7 +260,7 @@ def seen():
                 "invited": sorted(whole.get("rooms", {}).get("invite", ())),
                 "left": sorted(whole.get("rooms", {}).get("leave", ())),
             }
-            # Not those who have left: of a room that is left while Synapse runs it tells some only after it was restarted.
+            # Not those who have left: of some Synapse tells only after it was started again.
             changed = whole.get("device_lists", {}).get("changed", ())
             found["device lists"] |= {f"{name} {kind} {each}": {} for each in changed}
             for room, each in whole.get("rooms", {}).get("join", {}).items():
