@@ -260,8 +260,9 @@ def seen():
                 "invited": sorted(whole.get("rooms", {}).get("invite", ())),
                 "left": sorted(whole.get("rooms", {}).get("leave", ())),
             }
-            for how, people in whole.get("device_lists", {}).items():
-                found["device lists"] |= {f"{name} {kind} {how} {each}": {} for each in people}
+            # Not those who have left: of some Synapse tells only after it was started again.
+            changed = whole.get("device_lists", {}).get("changed", ())
+            found["device lists"] |= {f"{name} {kind} {each}": {} for each in changed}
             for room, each in whole.get("rooms", {}).get("join", {}).items():
                 parts = {
                     part: by_key(each.get(part, {}).get("events", ()))
