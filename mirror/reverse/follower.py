@@ -43,8 +43,8 @@ from mirror.reverse.writer import SqliteWriter
 CHECK_SECONDS = 1.0
 #: Seconds between two looks at the phase: programs that were moved back wait for the mirror to follow the file again.
 ASK_SECONDS = 0.1
-#: Rejected rows that are tried again with each batch, at most.
-RETRIED_REJECTS = 500
+#: Seconds between two tries of rejected rows, while nothing else is carried; and so many at most, with each batch too.
+RETRY_SECONDS, RETRIED_REJECTS = 5.0, 500
 
 _STRAYS = "EXISTS (SELECT FROM mirror.strays s WHERE s.source_id = {} AND s.state = {})"
 
@@ -125,6 +125,7 @@ class ReverseFollower:
             self.close()
             raise
         self._checked_at = self._asked_at = 0.0
+        self._retried_at = float("-inf")
         self._locked_out = False
 
     @classmethod
@@ -233,7 +234,7 @@ class ReverseFollower:
             try:
                 since = Since(self.source_id, self._snapshot)
                 pending = self._pending(after, since)
-                if not pending.tables and not pending.discarded:
+                if not (pending.tables or pending.discarded or self._retries()):
                     self._is_at(pending.snapshot)
                     return None
                 self._faults("reverse:read")
@@ -254,6 +255,10 @@ class ReverseFollower:
             after.release()
             self._faults("reverse:saved")
             return applied
+
+    def _retries(self) -> bool:
+        """Whether rows that the file has not taken are tried again: what was in their way may have gone."""
+        return self.rejects > 0 and time.monotonic() - self._retried_at > RETRY_SECONDS
 
     def agree(self, since: str, *, touched: bool = False, after: str = "") -> Agreement | None:
         """Compare all rows of the file with what it should show now. Programs are not held up.
@@ -331,6 +336,7 @@ class ReverseFollower:
 
     def _apply(self, before: Side, after: Side, since: Since, pending: Pending) -> Applied:
         writer = self._writer
+        self._retried_at = time.monotonic()
         writer.begin()
         try:
             if writer.schema_version != self._schema_version:

@@ -224,6 +224,21 @@ def test_what_the_file_refuses(way: Way) -> None:
     assert way.rejects() == []
 
 
+def test_what_the_file_takes_later(way: Way) -> None:
+    """What was in its way has gone, and nothing else is written in Postgres."""
+    way.postgres.execute("INSERT INTO notes (id, title) VALUES (10, 'one')")
+    with way.follower() as follower:
+        follower.drain()
+        assert follower.rejects == 1 and follower.step() is None, "it is not tried all the time"
+    way.writer.run("UPDATE notes SET title = 'uno' WHERE id = 1")
+    with way.follower() as follower:
+        assert follower.step() is not None
+        assert follower.rejects == 0 and follower.step() is None
+    assert way.rows("SELECT id FROM notes WHERE title = 'one'") == [[10]]
+    way.postgres.execute("UPDATE notes SET title = 'uno' WHERE id = 1")
+    way.carry()
+
+
 def test_triggers_that_write_to_mirrored_tables(way: Way) -> None:
     """What they do is undone: the file shows what Postgres shows."""
     way.writer.run(
