@@ -81,5 +81,5 @@ MADE_OF = {
 HINT = (
     "Synapse tries again and again to write: at the switch, keep it from the file with `mirror cutover advance --fence"
     " abort`, or stop it before (`--wait`, and then `mirror cutover go`); what it finds by search in Postgres is to be"
-    " built before it starts there"
+    " built by --after-copy before it starts there"
 )

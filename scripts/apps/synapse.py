@@ -42,6 +42,7 @@ class Chat(Application):
     name = "matrix-synapse"
     packages = ("matrix-synapse==1.163.2", "psycopg2-binary==2.9.13")
     sources = APPS / "chat_synapse"
+    adopt = ("--after-copy", str(_SEARCH))
     audited = "profiles"
     database = "ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
     transactions = 60
@@ -194,7 +195,6 @@ class ChatMove(Move):
         report, parity, before = self.mirror_live()
         copied = re.findall(r"copied into Postgres: .*", self.log())
         self.check(bool(copied), f"the first copy: {', '.join(copied)}; {parity['rows']:,} rows compared")
-        self.rebuild_search()
         in_sqlite = self.look("sqlite")
         self.check_trigger()
         self.advance()
@@ -231,17 +231,9 @@ class ChatMove(Move):
         chat.stop()
         done = self.mirror("cutover", "advance", self.source, *self.acknowledged, "--fence", "abort")
         self.check(done.returncode == 0, "mirror cutover advance, once more", *done.stderr.splitlines())
-        self.rebuild_search()
         chat.start(self, "postgres")
         self.compare_looks(_without_search(in_sqlite), _without_search(self.look("postgres")), report, parity)
         self.run("run.py", "write", 8, 10, store="postgres")
-
-    def rebuild_search(self) -> None:
-        """What Synapse searches is another model in Postgres: it is made of what was copied."""
-        begun = time.monotonic()
-        with psycopg.connect(self.dsn) as conn:
-            conn.execute(_SEARCH.read_bytes())
-        self.check(True, f"{_SEARCH.name} has rebuilt what is searched, in {time.monotonic() - begun:.2f} s")
 
     def check_search(self) -> None:
         """Made anew, the rows that Synapse has written in Postgres are as it wrote them."""
@@ -284,7 +276,6 @@ class ChatMove(Move):
                 raise StopError(f"mirror cutover advance ended with {done.returncode}:\n{done.stdout}{done.stderr}")
             self.check(True, f"mirror cutover advance: {took:.1f} s", *done.stdout.splitlines())
             begun = time.monotonic()
-            self.rebuild_search()
             chat.stop()
             chat.start(self, "postgres")
             self.check(True, f"Synapse was stopped, and runs on Postgres {time.monotonic() - begun:.1f} s later")

@@ -1,7 +1,7 @@
 -- What Synapse's search finds in Postgres, made of the rows that are there: it may be run again and again.
 --
--- In SQLite these are tables of FTS4, which are not mirrored. To be run in the schema of Synapse's tables, once the first
--- copy is done and again when programs have moved, before Synapse is started there.
+-- In SQLite these are tables of FTS4, which are not mirrored. For `mirror adopt --after-copy`: it is run in the schema of
+-- Synapse's tables once the first copy is done, and again by the switch.
 
 -- Messages, names and topics of rooms.
 WITH texts AS MATERIALIZED (
