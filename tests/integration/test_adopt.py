@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from mirror.adoption import source as reading
 from mirror.core.free_sequences import Numbers
@@ -341,6 +342,38 @@ def test_what_keeps_a_source_from_being_adopted(cli: CommandLine, app: Path, dsn
     for option in ("--map=x", "--unit=t.c=weeks", "--drop-column=t", "--naive-zone=Nowhere/Here"):
         assert cli.run("adopt", app, option).code == 2, option
     assert cli.run("adopt").code == 2
+
+
+def test_tables_of_which_policies_hide_rows(folder: Path, app: Path, dsn: str) -> None:
+    """Each is named, with what helps, before anything fails; those that are not mirrored are in nobody's way."""
+    owner = make_owner(dsn)
+    cli = CommandLine(folder, make_conninfo(dsn, user=owner))
+    secured = ("shop_tag", "shop_note", "django_session", "django_migrations")
+    for name in secured:
+        run(dsn, f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    found = report(cli, app, code=1)
+    assert {each["table"] for each in found["problems"]} == {"shop_tag", "shop_note", "django_migrations"}
+    assert {each["detail"].rpartition(": ")[2] for each in found["problems"]} == {"it has FORCE ROW LEVEL SECURITY"}
+    steps = {each["table"]: each["next_step"] for each in found["problems"]}
+    assert 'ALTER TABLE "public"."shop_tag" NO FORCE ROW LEVEL SECURITY' in steps["shop_tag"]
+    assert all("BYPASSRLS" in step and "CREATE" not in step for step in steps.values())
+    run(dsn, "ALTER TABLE shop_note OWNER TO CURRENT_USER")
+    steps = {each["table"]: each["next_step"] for each in report(cli, app, code=1)["problems"]}
+    assert steps["shop_note"].startswith("give the mirror the role that owns the table"), steps
+    run(dsn, f"ALTER TABLE shop_note OWNER TO {owner}")
+    for name in secured:
+        run(dsn, f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY")
+    assert report(cli, app)["adopted"]
+
+
+def make_owner(dsn: str) -> str:
+    """A role that is no superuser, and owns the application's tables; its name."""
+    name = f"{conninfo_to_dict(dsn)['dbname']}_owner"
+    run(dsn, f"CREATE ROLE {name} LOGIN; GRANT CREATE ON DATABASE {conninfo_to_dict(dsn)['dbname']} TO {name}")
+    run(dsn, f"ALTER SCHEMA public OWNER TO {name}; ALTER TYPE colour OWNER TO {name}")
+    for (table,) in run(dsn, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+        run(dsn, f"ALTER TABLE {table} OWNER TO {name}")
+    return name
 
 
 def test_a_source_that_is_mirrored_into_tables_of_the_mirrors_own(cli: CommandLine, folder: Path, dsn: str) -> None:
