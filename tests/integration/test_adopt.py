@@ -344,6 +344,39 @@ def test_what_keeps_a_source_from_being_adopted(cli: CommandLine, app: Path, dsn
     assert cli.run("adopt").code == 2
 
 
+def test_a_mirror_that_runs_goes_by_it_from_its_next_start(cli: CommandLine, app: Path, folder: Path) -> None:
+    """The commands are named that end that mirror, and start it again, for all that it mirrors."""
+    assert report(cli, app)["restart"] == []
+    other = folder / "other.db"
+    change(other, "PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    with cli.up(app, other):
+        named = cli.run("adopt", app).out
+        assert "The mirror that runs goes by it from its next start on" in named and "copies it" not in named
+        steps = report(cli, app, "--naive-zone", "Europe/Berlin")["restart"]
+        assert steps == [f"mirror {what} {app} {other}" for what in ("down", "up")]
+        assert all(f"`{step}`" in named for step in steps), named
+    again = cli.run("up", app, "--once").err
+    assert "shop_product is held as `mirror adopt` has decided" in again and "mirror.json" not in again, again
+
+
+def test_words_of_what_is_lost(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """One and several; and EXCLUDE, which is not tried."""
+    path = folder / "words.db"
+    change(path, "PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b)")
+    change(
+        path,
+        """INSERT INTO t VALUES (1, '{"x":1,"x":2}', '1e3'), (2, '[{"x":1,"\\u0078":1}]', '1'), (3, '{}', '2')""",
+    )
+    run(dsn, "CREATE TABLE t(id int PRIMARY KEY, a jsonb, b jsonb, EXCLUDE USING btree (id WITH =))")
+    found = report(cli, path, "--dry-run")
+    assert findings(found, "t") == {("a", "loss"): (2, ["[1]", "[2]"]), ("b", "loss"): (1, ["[1]"])}
+    assert found["tables"][0]["unchecked"] == ["EXCLUDE: a row that breaks it goes to mirror.rejects"]
+    words = " ".join(cli.run("adopt", path, "--dry-run").out.split())
+    assert "t.a: 2 rows would not be kept as they are in the source: of members of one name the last is kept" in words
+    assert "t.b: 1 row would not be kept as it is in the source" in words
+    assert "t: not checked: EXCLUDE: a row that breaks it goes to mirror.rejects" in words
+
+
 def test_tables_of_which_policies_hide_rows(folder: Path, app: Path, dsn: str) -> None:
     """Each is named, with what helps, before anything fails; those that are not mirrored are in nobody's way."""
     owner = make_owner(dsn)

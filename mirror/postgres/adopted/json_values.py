@@ -2,9 +2,9 @@
 
 A text is JSON as RFC 8259 has it: white space is space, tab, line feed and carriage return; no NaN, no byte order
 mark; ``\\ud800`` to ``\\udfff`` only in pairs. At most 500 arrays and objects lie in each other: Postgres' own limit
-depends on its stack. Two members of one name are JSON. json keeps the text as it is; jsonb keeps the last of such members, has no NUL
-in strings, and numbers as numeric holds them; it writes out what has an exponent, so that programs read an integer for
-``1e300``.
+depends on its stack. Two members of one name are JSON. json keeps the text as it is; jsonb keeps the last of such
+members, has no NUL in strings, and numbers as numeric holds them; it writes out what has an exponent, so that programs
+read an integer for ``1e300``.
 """
 
 from __future__ import annotations
