@@ -24,6 +24,7 @@ from mirror.postgres.adopted.decisions import VERSION, Decisions, of_name
 from mirror.postgres.adopted.found import FoundTable
 from mirror.postgres.adopted.mapping import TIMES, Mapped, Pairs, Problem, kind_of, map_table, pair_tables
 from mirror.postgres.failures import translated
+from mirror.postgres.row_security import Secured
 from mirror.postgres.target import Conn
 
 _OPERATION = "look at the application's tables"
@@ -199,6 +200,9 @@ def _compare_migrations(
         if book is None or report.decisions.left_out(book.table) == "excluded":
             continue
         ours = source.texts(book.table, book.columns)
+        if (policies := _secured(found, book)) is not None:
+            report.problems.append(Problem("blocker", book.table, "", policies.detail, policies.next_step))
+            continue
         theirs = _texts(conn, found, book)
         if ours is None or theirs is None:
             where = "the source" if ours is None else f"the schema {report.decisions.schema}"
@@ -225,8 +229,18 @@ def _find_unfinished(report: Report, source: Source, presets: Iterable[Preset]) 
             report.problems.append(Problem("blocker", book.table, "", detail, step))
 
 
+def _of_book(found: Mapping[str, FoundTable], book: Bookkeeping) -> FoundTable | None:
+    return next((each for name, each in found.items() if folded(name) == folded(book.table)), None)
+
+
+def _secured(found: Mapping[str, FoundTable], book: Bookkeeping) -> Secured | None:
+    """Policies that keep the table from the mirror, if there are any."""
+    table = _of_book(found, book)
+    return None if table is None else table.secured
+
+
 def _texts(conn: Conn, found: Mapping[str, FoundTable], book: Bookkeeping) -> frozenset[tuple[str, ...]] | None:
-    table = next((each for name, each in found.items() if folded(name) == folded(book.table)), None)
+    table = _of_book(found, book)
     if table is None or not set(book.columns) <= {column.name for column in table.columns}:
         return None
     listed = SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in book.columns)

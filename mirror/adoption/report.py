@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -84,8 +85,10 @@ class Report:
         """Whether nothing is left to decide or to repair."""
         return all(problem.level == "note" for problem in self.problems)
 
-    def as_json(self, *, adopted: bool) -> dict[str, Any]:
-        """For scripts; ``adopted``: whether it was remembered."""
+    def as_json(self, *, adopted: bool, restart: Sequence[str] = ()) -> dict[str, Any]:
+        """For scripts; ``adopted``: whether it was remembered. ``restart``: the commands that have the mirror that runs
+        go by it.
+        """
         return {
             "source": self.source,
             "schema": self.decisions.schema,
@@ -93,6 +96,7 @@ class Report:
             "hints": list(self.hints),
             "can_be_adopted": self.can_be_adopted,
             "adopted": adopted,
+            "restart": list(restart),
             "tables": [table.as_json() for table in self.tables],
             "kept": list(self.kept),
             "excluded": list(self.excluded),

@@ -222,6 +222,8 @@ def _watched(plans: Sequence[Plan], scans: Mapping[str, Scan]) -> dict[tuple[str
                 continue
             watch(plan, reference.columns)
             watch(parent, reference.referred_columns)
+        if plan.found.excludes:
+            unchecked.append("EXCLUDE: a row that breaks it goes to mirror.rejects")
         for column in plan.found.columns:
             if column.type.checks and column.name in plan.sources:
                 unchecked.append(f"domain of {column.name}: {', '.join(column.type.checks)}")

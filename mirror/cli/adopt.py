@@ -17,6 +17,7 @@ from mirror.adoption.presets import COPIED, PRESETS
 from mirror.adoption.remember import remember, require_unmirrored
 from mirror.cli.adopt_view import show
 from mirror.cli.copied_checkpoints import copy
+from mirror.cli.hand_over import commands_to_restart
 from mirror.cli.options import common, help_end, json_option, postgres_of, require_sources, schema_of
 from mirror.core.adopted import Unit
 from mirror.core.config.settings import Settings, require_file
@@ -168,6 +169,7 @@ def adopt(
         after_copy=script,
         after_copy_file="" if after_copy is None else str(after_copy.absolute()),
     )
+    restart: list[str] = []
     with postgres_of(settings) as dsn, connect(dsn, raw=True) as conn:
         require_known_schema(conn)
         require_utf8(conn)
@@ -178,10 +180,11 @@ def adopt(
         adopted = report.can_be_adopted and not dry_run
         if adopted:
             remember(conn, str(path), report.decisions)
+            restart = commands_to_restart(settings, path)
     if as_json:
-        click.echo(json.dumps({"version": 1, "reports": [report.as_json(adopted=adopted)]}, indent=2))
+        click.echo(json.dumps({"version": 1, "reports": [report.as_json(adopted=adopted, restart=restart)]}, indent=2))
     else:
-        show(report, Console(), options=settings.options, adopted=adopted)
+        show(report, Console(), options=settings.options, adopted=adopted, restart=restart)
     sys.exit(0 if report.can_be_adopted else 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
@@ -22,7 +23,7 @@ _MARKS = {"blocker": BAD, "question": _QUESTION, "note": NOTE}
 #: What becomes of the rows of a finding.
 _WHAT = {
     "reject": "would go to mirror.rejects",
-    "loss": "would not be kept as it is",
+    "loss": "would not be kept as {} in the source",
     "null": "would go to mirror.rejects",
     "check": "would go to mirror.rejects",
     "duplicate": "would go to mirror.rejects",
@@ -32,8 +33,11 @@ _WHAT = {
 _NAMES = 12
 
 
-def show(report: Report, console: Console, *, options: str, adopted: bool) -> None:
-    """Print the report; ``options``: those by which the mirror is reached, ``adopted``: whether it was remembered."""
+def show(report: Report, console: Console, *, options: str, adopted: bool, restart: Sequence[str] = ()) -> None:
+    """Print the report; ``options``: those by which the mirror is reached, ``adopted``: whether it was remembered.
+
+    ``restart``: the commands that end a mirror of the source that runs, and start it again.
+    """
     print_line(console, report.source, style="bold")
     if report.presets:
         print_line(console, GOOD, f" preset: {', '.join(report.presets)}")
@@ -47,7 +51,7 @@ def show(report: Report, console: Console, *, options: str, adopted: bool) -> No
     for level in ("note", "question", "blocker"):
         for problem in (each for each in report.problems if each.level == level):
             _show_problem(problem, console, completed(problem.next_step, report.source, options))
-    _show_next(report, console, options, adopted=adopted)
+    _show_next(report, console, options, adopted=adopted, restart=restart)
 
 
 def _show_tables(report: Report, console: Console) -> None:
@@ -93,7 +97,8 @@ def _show_finding(table: str, finding: Finding, console: Console) -> None:
     keys = f"; keys: {', '.join(finding.keys)}" if finding.keys else ""
     more = " …" if finding.rows > len(finding.keys) else ""
     place = f"{table}.{finding.column}" if "," not in finding.column else f"{table} ({finding.column})"
-    said = f" {place}: {counted(finding.rows, 'row')} {_WHAT[finding.what]}: {finding.reason}{keys}{more}"
+    what = _WHAT[finding.what].format("it is" if finding.rows == 1 else "they are")
+    said = f" {place}: {counted(finding.rows, 'row')} {what}: {finding.reason}{keys}{more}"
     print_line(console, mark, said)
 
 
@@ -146,10 +151,14 @@ def _show_problem(problem: Problem, console: Console, step: str) -> None:
         print_line(console, f"  next: {step}", style="yellow")
 
 
-def _show_next(report: Report, console: Console, options: str, *, adopted: bool) -> None:
+def _show_next(report: Report, console: Console, options: str, *, adopted: bool, restart: Sequence[str]) -> None:
     if not report.can_be_adopted:
         left = sum(problem.level != "note" for problem in report.problems)
         print_line(console, f"Not adopted: {counted(left, 'thing')} to see to first; nothing was changed.")
+    elif adopted and restart:
+        steps = ", then ".join(f"`{step}`" for step in restart)
+        said = "Adopted. The mirror that runs goes by it from its next start on. Next:"
+        print_line(console, f"{said} {steps}, with the options with which it was started.")
     elif adopted:
         up = command("up", report.source, options)
         print_line(console, f"Adopted. Next: `{up}` copies it into these tables, and follows every commit.")

@@ -71,6 +71,20 @@ def end_alone(settings: Settings, source: Path, operation: str) -> Ended | None:
     return Ended(settings.state_dir, others, report.agent, report.schema, report.profile)
 
 
+def commands_to_restart(settings: Settings, source: Path) -> list[str]:
+    """The commands that end the mirror of a source, and start it for the same sources; empty: none runs."""
+    try:
+        ControlClient(source_folder(settings.state_dir, source)).close()
+        found = running_mirrors(settings, {*known_sources(settings.state_dir), source})
+        sources = next((each.sources for each in found if source in each.sources), [source])
+    except NotRunningError:
+        return []
+    except ControlError:  # one that does not answer just now runs, too
+        sources = [source]
+    named = "".join(f" {shlex.quote(str(each))}" for each in sources)
+    return [f"mirror {what}{named}{settings.options}" for what in ("down", "up")]
+
+
 def _await_end(folder: Path, source: Path, operation: str) -> None:
     deadline = time.monotonic() + END_SECONDS
     while True:

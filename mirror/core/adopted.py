@@ -61,8 +61,9 @@ second (5.5 to 6, 4.5 to 4; of a real that is a time only where the double neare
 :attr:`Form.scale` places; an offset that is not the zone's at that time (timestamp, date); a wall clock that occurs
 twice in the zone (of timestamptz: the first is taken; of timestamp and date: a number or a text with an offset that is
 the second) — one that never occurs is a reject of timestamptz —; a number that a float4 rounds; spaces at the end of
-char; a number in jsonb that is written without its exponent, and has no fraction so; a text that is NULL: an empty
-one, a zero date, or the JSON null of an array.
+char; a number in jsonb that is written without its exponent, and has no fraction so; members of an object in jsonb that
+another of their name follows, however either is written; a text that is NULL: an empty one, a zero date, or the JSON
+null of an array.
 """
 
 from __future__ import annotations

@@ -83,13 +83,23 @@ def _jsonb(value: Cell) -> Cell | Lossy:
     if "\\u0000" in text and _NUL.search(text):
         raise Misfit("a text with NUL")
     _check_levels(text)
-    if _EXPONENT.search(text) is not None and _has_whole_exponents(text):
-        return Lossy(found, "with an integer, where SQLite has a number with an exponent")
-    return found
+    return lossy(
+        found,
+        "with an integer, where SQLite has a number with an exponent" if _has_whole_exponents(text) else "",
+        "with the last of members of one name" if _quotes(found) < _quotes(text) else "",
+    )
+
+
+def _quotes(text: str) -> int:
+    """Of a document, twice as many as its strings: a member that another takes the place of takes its name with it."""
+    text = text.replace(r"\\", "")
+    return text.count('"') - text.count(r"\"")
 
 
 def _has_whole_exponents(text: str) -> bool:
     """Whether a document has a number with an exponent of which jsonb keeps no fraction: it is another type then."""
+    if _EXPONENT.search(text) is None:
+        return False
     numbers: list[str] = []
     json.loads(text, parse_int=lambda _: None, parse_float=numbers.append)
     return any("." not in format(in_numeric(number), "f") for number in numbers if "e" in number.lower())

@@ -20,7 +20,7 @@ from mirror.core.inherited import withheld
 from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.rows import Batch, TableResult
 from mirror.core.tables import ColumnType, Profile, Table
-from mirror.postgres import lease
+from mirror.postgres import lease, row_security
 from mirror.postgres.adopted.adoption import Adoption
 from mirror.postgres.adopted.after_copy import AfterCopy
 from mirror.postgres.announce import Announcer
@@ -142,6 +142,8 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
         if self.adoption is not None:
             lease.require_agent(self._path, self._wanted_agent, None)
         self._use(load_targets(conn, self._source_id, self._agent))
+        places = [(target.schema, target.name) for target in self._targets.values()]
+        row_security.require_open(conn, "mirror a source", places)
         self.not_json = not_json(self._targets)
         self.others.watch(self._targets)
         self._refusals = load_refusals(conn, self._source_id)

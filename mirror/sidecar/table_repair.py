@@ -167,14 +167,15 @@ class TableRepairs:
         if sink.adoption is None and not rules.of(sink.profile, sink.agent) and rules:
             return
         tables = replica.schema.tables
+        says = "mirror.json says now" if sink.adoption is None else "`mirror adopt` has decided"
         if gone := (sink.mappings.keys() | sink.refusals.keys()) - tables.keys():
             sink.retire(gone)
-            logger.info("{}: not mirrored any more, as mirror.json says now: {}", self._name, ", ".join(sorted(gone)))
+            logger.info("{}: not mirrored any more, as {}: {}", self._name, says, ", ".join(sorted(gone)))
         for name in sorted(tables.keys() - sink.refusals.keys()):
             target = sink.mappings.get(name)
             if target is None or not _is_followed(rules, tables[name], target, sink):
                 sink.reload(tables[name], replica.rows)
-                logger.info("{}: {} is held as mirror.json says now", self._name, name)
+                logger.info("{}: {} is held as {}", self._name, name, says)
             elif may_be_followed(rules, tables[name], target):
                 self._narrow(tables[name], replica, sink)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from mirror.adoption import source as reading
 from mirror.core.free_sequences import Numbers
@@ -341,6 +342,71 @@ def test_what_keeps_a_source_from_being_adopted(cli: CommandLine, app: Path, dsn
     for option in ("--map=x", "--unit=t.c=weeks", "--drop-column=t", "--naive-zone=Nowhere/Here"):
         assert cli.run("adopt", app, option).code == 2, option
     assert cli.run("adopt").code == 2
+
+
+def test_a_mirror_that_runs_goes_by_it_from_its_next_start(cli: CommandLine, app: Path, folder: Path) -> None:
+    """The commands are named that end that mirror, and start it again, for all that it mirrors."""
+    assert report(cli, app)["restart"] == []
+    other = folder / "other.db"
+    change(other, "PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    with cli.up(app, other):
+        named = cli.run("adopt", app).out
+        assert "The mirror that runs goes by it from its next start on" in named and "copies it" not in named
+        steps = report(cli, app, "--naive-zone", "Europe/Berlin")["restart"]
+        assert steps == [f"mirror {what} {app} {other}" for what in ("down", "up")]
+        assert all(f"`{step}`" in named for step in steps), named
+    again = cli.run("up", app, "--once").err
+    assert "shop_product is held as `mirror adopt` has decided" in again and "mirror.json" not in again, again
+
+
+def test_words_of_what_is_lost(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """One and several; and EXCLUDE, which is not tried."""
+    path = folder / "words.db"
+    change(path, "PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b)")
+    change(
+        path,
+        """INSERT INTO t VALUES (1, '{"x":1,"x":2}', '1e3'), (2, '[{"x":1,"\\u0078":1}]', '1'), (3, '{}', '2')""",
+    )
+    run(dsn, "CREATE TABLE t(id int PRIMARY KEY, a jsonb, b jsonb, EXCLUDE USING btree (id WITH =))")
+    found = report(cli, path, "--dry-run")
+    assert findings(found, "t") == {("a", "loss"): (2, ["[1]", "[2]"]), ("b", "loss"): (1, ["[1]"])}
+    assert found["tables"][0]["unchecked"] == ["EXCLUDE: a row that breaks it goes to mirror.rejects"]
+    words = " ".join(cli.run("adopt", path, "--dry-run").out.split())
+    assert "t.a: 2 rows would not be kept as they are in the source: of members of one name the last is kept" in words
+    assert "t.b: 1 row would not be kept as it is in the source" in words
+    assert "t: not checked: EXCLUDE: a row that breaks it goes to mirror.rejects" in words
+
+
+def test_tables_of_which_policies_hide_rows(folder: Path, app: Path, dsn: str) -> None:
+    """Each is named, with what helps, before anything fails; those that are not mirrored are in nobody's way."""
+    owner = make_owner(dsn)
+    cli = CommandLine(folder, make_conninfo(dsn, user=owner))
+    secured = ("shop_tag", "shop_note", "django_session", "django_migrations")
+    for name in secured:
+        run(dsn, f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    found = report(cli, app, code=1)
+    assert {each["table"] for each in found["problems"]} == {"shop_tag", "shop_note", "django_migrations"}
+    assert {each["detail"].rpartition(": ")[2] for each in found["problems"]} == {"it has FORCE ROW LEVEL SECURITY"}
+    steps = {each["table"]: each["next_step"] for each in found["problems"]}
+    assert 'ALTER TABLE "public"."shop_tag" NO FORCE ROW LEVEL SECURITY' in steps["shop_tag"]
+    assert all("BYPASSRLS" in step and "CREATE" not in step for step in steps.values())
+    run(dsn, "ALTER TABLE shop_note OWNER TO CURRENT_USER")
+    steps = {each["table"]: each["next_step"] for each in report(cli, app, code=1)["problems"]}
+    assert steps["shop_note"].startswith("give the mirror the role that owns the table"), steps
+    run(dsn, f"ALTER TABLE shop_note OWNER TO {owner}")
+    for name in secured:
+        run(dsn, f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY")
+    assert report(cli, app)["adopted"]
+
+
+def make_owner(dsn: str) -> str:
+    """A role that is no superuser, and owns the application's tables; its name."""
+    name = f"{conninfo_to_dict(dsn)['dbname']}_owner"
+    run(dsn, f"CREATE ROLE {name} LOGIN; GRANT CREATE ON DATABASE {conninfo_to_dict(dsn)['dbname']} TO {name}")
+    run(dsn, f"ALTER SCHEMA public OWNER TO {name}; ALTER TYPE colour OWNER TO {name}")
+    for (table,) in run(dsn, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+        run(dsn, f"ALTER TABLE {table} OWNER TO {name}")
+    return name
 
 
 def test_a_source_that_is_mirrored_into_tables_of_the_mirrors_own(cli: CommandLine, folder: Path, dsn: str) -> None:

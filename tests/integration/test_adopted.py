@@ -184,6 +184,30 @@ def test_as_the_owner_of_the_tables_who_is_no_superuser(
     ).fetchone() == (0,)
 
 
+def test_policies_that_are_forced_while_it_is_mirrored(
+    folder: Path,
+    app: psycopg.Connection[Any],
+    database: Path,
+    writer: Writer,
+    make_mirror: Callable[..., MirrorProcess],
+) -> None:
+    """What waits says which table it is, and what helps; then it goes on."""
+    owner = owned(app)
+    cli = CommandLine(folder, make_conninfo(app.info.dsn, user=owner))
+    writer.run(*IN_SQLITE, *ROWS)
+    adopt(cli, database)
+    mirror = make_mirror(database)
+    mirror.its_dsn = str(cli.dsn)
+    mirror.start()
+    mirror.check()
+    app.execute("ALTER TABLE product ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    writer.run("UPDATE product SET price = 9")
+    error = mirror.status_when(lambda status: "FORCE ROW LEVEL SECURITY" in (status["last_error"] or ""))["last_error"]
+    assert 'ALTER TABLE "public"."product" NO FORCE ROW LEVEL SECURITY' in error, error
+    app.execute("ALTER TABLE product NO FORCE ROW LEVEL SECURITY")
+    mirror.check()
+
+
 def test_rows_that_break_a_constraint_are_rejects(
     cli: CommandLine, app: psycopg.Connection[Any], database: Path, writer: Writer, mirror: MirrorProcess
 ) -> None:

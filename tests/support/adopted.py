@@ -75,6 +75,8 @@ urn:uuid:01234567-89ab-cdef-0123-456789abcdef|１２|1969-12-31 23:59:59.500000|
 PT00000000000000001S|-PT86399999913600S|0.1e131072|0e131072|00e131071|1e-16383|10e-16384|1e0000000001|1.0e-16383|::/08|10.0.0.0/08
 000000000000000000012|{"a":"\ud800","a":1}|{"a":"\u0000","a":1}|"\\u0000"|"\ud83d\ude00"
 [1,null,1e2,-0]|["\ud800"]|[[[[[[1]]]]]]|[[[[[[[1]]]]]]]| null"""
+#: Of members of an object, as they are written: two are one name.
+NAMES = ['"a"', r'"\u0061"', '"b"', r'"\""', r'"a\\"']
 #: What Postgres' own input takes and codecs do not, limits of what they take, and some of all that they do.
 TRAPS = [trap for line in _TRAPS.split("\n") for trap in line.split("|")]
 
@@ -119,6 +121,9 @@ def hostile_values() -> st.SearchStrategy[Value]:
         st.decimals(allow_nan=False, allow_infinity=False).map(str),
         st.integers(-(10**7), 10**7).map(lambda number: str(number / 1000)),
         documents.map(json.dumps),
+        st.lists(st.tuples(st.sampled_from(NAMES), documents.map(json.dumps)), max_size=3).map(
+            lambda members: f"[{{{', '.join(f'{name}: {value}' for name, value in members)}}}]"
+        ),
         st.uuids().flatmap(lambda found: st.sampled_from([str(found), found.hex.upper(), found.bytes, found.urn])),
         st.ip_addresses().flatmap(lambda found: st.sampled_from([str(found), f"{found}/{found.max_prefixlen - 8}"])),
         st.timedeltas().map(str),

@@ -388,7 +388,7 @@ JSONB, JSON = Form("jsonb"), Form("json")
 @pytest.mark.parametrize(
     "text",
     [
-        '{"a": [1, 2.50, -0, 1e-5, "1e5"], "a": null}',
+        '{"a": [1, 2.50, -0, 1e-5, "1e5"], "b": null}',
         "5",
         ' "x" ',
         "null",
@@ -426,6 +426,19 @@ def test_what_jsonb_writes_as_an_integer_is_a_loss(number: Value) -> None:
     assert loss_of(JSONB, value) == "a number with an exponent is an integer"
     assert loss_of(JSON, value) == ""
     for kept in ("1.25e1", "1.50e1", "1e-7", '"1e5"', 5e-300):
+        assert loss_of(JSONB, kept) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a":1,"a":2}', '[{"b":{"a":1, "a" : 1}}]', r'{"a":1,"\u0061":2}', r'{"\\":1,"b":"\"","\u005c":2}',
+     f'{{"a":{"1" * 5000},"a":1}}'],
+)  # fmt: skip
+def test_of_members_of_one_name_jsonb_keeps_the_last(text: str) -> None:
+    assert loss_of(JSONB, text) == loss_of(JSONB, text.encode()) == "of members of one name the last is kept"
+    assert encoder(JSONB)(text) == text, "who does not ask is not told"
+    assert loss_of(JSON, text) == ""
+    for kept in ('[{"a":1},{"a":2}]', '{"a":{"a":1}}', r'{"a":"\"a\":1,\"a\":2"}', '{"a":1,"A":2}', '{"é":1,"e":2}'):
         assert loss_of(JSONB, kept) == ""
 
 

@@ -68,6 +68,7 @@ VALUES = st.one_of(
 @example(["2026-01-02 10:11:12.123456", "2026-01-02T10:11:12Z"])
 @example([1.25, 3, 999.99])
 @example(['{"a": [1, 2.50]}', "[1E5]"])
+@example(['[{"a": 1, "b": ":", "a": 2}]', '{"a": {"b": 1}, "a": 2}'])
 @example(["0001-01-01 00:00:00+00:00"])
 def test_what_fits_fast_is_taken_without_a_loss(form: Form, values: list[Any]) -> None:
     fits, convert = fits_of(form), converter(form)
@@ -86,6 +87,8 @@ def test_what_fits_fast_is_taken_without_a_loss(form: Form, values: list[Any]) -
         (Form("date"), "2026-01-02"),
         (Form("uuid"), "000102030405060708090a0b0c0d0e0f"),
         (Form("jsonb"), '{"a": [1, 2.5, null]}'),
+        (Form("jsonb"), '[{"a": "b:", "c": 1}, {"a": 1}]'),
+        (Form("json"), '{"a": 1, "a": 2}'),
         (Form("numeric", precision=12, scale=2), 1.25),
         (Form("boolean"), 1),
         (Form("varchar", length=3), "abc"),

@@ -11,6 +11,7 @@ from mirror.postgres.adopted.found import Check, ForeignKey, FoundColumn, FoundT
 from mirror.postgres.adopted.full_names import in_full
 from mirror.postgres.kept import COUNTED_BYTES
 from mirror.postgres.migrate import statement
+from mirror.postgres.row_security import Secured, secured
 from mirror.postgres.target import Conn
 
 
@@ -40,7 +41,10 @@ def read_tables(conn: Conn, schema: str, *, count: bool = True) -> dict[str, Fou
     used = sorted({column["type"] for row in rows for column in row[6]})
     types = _read_types(conn, used)
     own = _mirrors_own(conn, schema)
-    return {row[0]: _table(conn, schema, row, types, count=count) for row in rows if row[0] not in own}
+    policies = {each.name: each for each in secured(conn, [(schema, row[0]) for row in rows])}
+    return {
+        row[0]: _table(conn, schema, row, types, policies.get(row[0]), count=count) for row in rows if row[0] not in own
+    }
 
 
 def _mirrors_own(conn: Conn, schema: str) -> frozenset[str]:
@@ -59,7 +63,15 @@ def _read_types(conn: Conn, oids: Iterable[int]) -> dict[int, _Type]:
     return {row[0]: _Type(*row) for row in in_full(conn, statement("adopted_types"), (listed,))}
 
 
-def _table(conn: Conn, schema: str, row: tuple[Any, ...], types: Mapping[int, _Type], *, count: bool) -> FoundTable:
+def _table(
+    conn: Conn,
+    schema: str,
+    row: tuple[Any, ...],
+    types: Mapping[int, _Type],
+    policies: Secured | None,
+    *,
+    count: bool,
+) -> FoundTable:
     name, partitioned, inherited, excludes, estimate, size, columns, uniques, refs, checks, triggers = row
     return FoundTable(
         schema,
@@ -95,7 +107,8 @@ def _table(conn: Conn, schema: str, row: tuple[Any, ...], types: Mapping[int, _T
         partitioned,
         inherited,
         excludes,
-        _rows(conn, schema, name, estimate, size) if count else None,
+        _rows(conn, schema, name, estimate, size) if count and policies is None else None,
+        policies,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mirror.postgres.row_security import Secured
+
 
 @dataclass(frozen=True, slots=True)
 class FoundType:
@@ -111,7 +113,9 @@ class FoundTable:
     excludes: bool = False
     """Whether it has an EXCLUDE constraint."""
     rows: int | None = 0
-    """None: not known, the table is large."""
+    """None: not known, the table is large, or policies keep them from the mirror."""
+    secured: Secured | None = None
+    """What is to be said where policies of row-level security apply to the mirror's role."""
 
     def column(self, name: str) -> FoundColumn:
         """The column of a name; raises ``KeyError``."""

@@ -2,14 +2,17 @@
 
 A text is JSON as RFC 8259 has it: white space is space, tab, line feed and carriage return; no NaN, no byte order
 mark; ``\\ud800`` to ``\\udfff`` only in pairs. At most 500 arrays and objects lie in each other: Postgres' own limit
-depends on its stack. Two members of one name are JSON. json keeps the text as it is; jsonb has no NUL in strings, and
-numbers as numeric holds them; it writes out what has an exponent, so that programs read an integer for ``1e300``.
+depends on its stack. Two members of one name are JSON. json keeps the text as it is; jsonb keeps the last of such
+members, has no NUL in strings, and numbers as numeric holds them; it writes out what has an exponent, so that programs
+read an integer for ``1e300``.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from json import JSONDecoder
+from typing import Any
 
 import msgspec
 
@@ -26,6 +29,7 @@ NOT_UTF8 = "a blob that is not JSON in UTF-8"
 TOO_DEEP = "JSON of too many levels"
 NUL = "JSON with a NUL character"
 WRITTEN_OUT = "a number with an exponent is an integer"
+TWICE = "of members of one name the last is kept"
 OUT_OF_RANGE = "JSON with a number that numeric does not hold"
 
 #: Arrays and objects in each other.
@@ -53,8 +57,11 @@ def jsonb(form: Form) -> Conversion:
                 note(WRITTEN_OUT)
             return text
         text = document(value)
-        if note is not unheard and _is_written_out(text):
-            note(WRITTEN_OUT)
+        if note is not unheard:
+            if _is_written_out(text):
+                note(WRITTEN_OUT)
+            if _has_a_name_twice(text):
+                note(TWICE)
         if "\\u0000" in text or _may_be_out_of_range(text.encode().translate(_SHAPE, b"+-")):
             _check_tokens(text)
         _check_room(text)
@@ -116,6 +123,29 @@ def _is_written_out(text: str) -> bool:
         return False
     numbers = (DECIMAL.fullmatch(token[0]) for token in _TOKENS.finditer(text))
     return any(each and each[3] is not None and int(each[3]) >= len(each[2] or "") for each in numbers)
+
+
+class _TwiceError(Exception):
+    """An object has two members of one name."""
+
+
+def _once(members: list[tuple[str, Any]]) -> None:
+    if len(dict(members)) < len(members):
+        raise _TwiceError
+
+
+_ONCE = JSONDecoder(object_pairs_hook=_once, parse_int=str, parse_float=str)
+
+
+def _has_a_name_twice(text: str) -> bool:
+    """Whether an object in a document has two members of one name, however that is written."""
+    if text.count(":") < 2:
+        return False
+    try:
+        _ONCE.decode(text)
+    except _TwiceError:
+        return True
+    return False
 
 
 def _depth(text: str) -> int:

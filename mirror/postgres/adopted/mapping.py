@@ -148,6 +148,8 @@ def map_table(table: Table, found: FoundTable, decisions: Decisions, uniques: Co
         detail = "it is partitioned in Postgres" if found.partitioned else "other tables inherit from it in Postgres"
         step = f"--exclude {table.name}; or let a migration make a plain table of it, until the move is over"
         mapped.problems.append(Problem("blocker", table.name, "", f"{detail}, which is not supported", step))
+    if found.secured is not None:
+        mapped.problems.append(Problem("blocker", table.name, "", found.secured.detail, found.secured.next_step))
     names = _pair_columns(table, found, decisions, mapped)
     _note_the_rest(table, found, names, mapped)
     key = _key(table, found, decisions, names, uniques, mapped)
