@@ -21,7 +21,7 @@ from mirror.core.state_errors import state_error
 _READ = "read the state directory"
 
 #: Files in a source's folder: one with the source's path; one with the control socket's path, if it is not here.
-_SOURCE, _ASIDE = "source", "control.path"
+SOURCE, _ASIDE = "source", "control.path"
 #: The one that a mirror locks. It contains its process id, and in a second line its name; nothing once it has ended.
 LOCK = "lock"
 
@@ -40,12 +40,12 @@ def source_folder(state_dir: Path, source: Path) -> Path:
 
 def forget(folder: Path) -> None:
     """Have a source's folder count no more as that of a known source; what is in it stays. Raises ``OSError``."""
-    (folder / _SOURCE).unlink(missing_ok=True)
+    (folder / SOURCE).unlink(missing_ok=True)
 
 
 def write_name(folder: Path, source: Path) -> bool:
     """Have a folder count as that of a known source; whether it did not before. Raises ``OSError``."""
-    path, name = folder / _SOURCE, os.fsencode(source)
+    path, name = folder / SOURCE, os.fsencode(source)
     if path.exists() and path.read_bytes() == name:
         return False
     write_atomically(path, name, durable=False)
@@ -66,7 +66,7 @@ def known_sources(state_dir: Path) -> list[Path]:
         raise _unreadable(state_dir / "sources", error) from error
     for name in names:
         try:
-            path = _path_in(state_dir / "sources" / name / _SOURCE)
+            path = _path_in(state_dir / "sources" / name / SOURCE)
         except PermissionError as error:
             hidden = error
             continue
@@ -88,7 +88,7 @@ def _unreadable(place: Path, error: OSError) -> StateError:
 def source_of(folder: Path) -> Path | None:
     """The source with this folder; None: it was never mirrored, or the folder cannot be read."""
     try:
-        return _path_in(folder / _SOURCE)
+        return _path_in(folder / SOURCE)
     except PermissionError:
         return None
 
