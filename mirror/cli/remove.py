@@ -21,7 +21,8 @@ from mirror.cli.output import BAD, NOTE, print_line, print_table, text
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import MirrorError, NotRunningError, SealedError, SinkError, StateError
-from mirror.core.folders import LOCK, SOURCE, forget, known_sources, source_folder
+from mirror.core.files import write_atomically
+from mirror.core.folders import LOCK, MOVED, SOURCE, forget, known_sources, source_folder
 from mirror.core.locks import SourceLock
 from mirror.core.published import POSITION_FILE
 from mirror.core.quote import quoted
@@ -59,7 +60,9 @@ class _Source:
     @property
     def over(self) -> bool:
         """Whether its move to Postgres is over for good."""
-        return bool(self.standing) and all(stands.finalized for stands in self.standing)
+        if not self.standing:  # a command that was killed has deleted the records
+            return (self.folder / MOVED).exists()
+        return all(stands.finalized for stands in self.standing)
 
     @property
     def set_aside(self) -> tuple[int, int]:
@@ -96,7 +99,11 @@ def remove(settings: Settings, debug: bool, as_json: bool, drop_tables: bool, dr
 
     Its tables in Postgres stay as they are, with what the mirror records of them, and so does its folder in the state
     directory: `mirror add` or `mirror up` goes on from there. It is taken out of mirror.json, if that lists it. `mirror
-    up` ends when it has no source any more.
+    up` ends when it has no source any more. Foreign keys and triggers of an application's own tables that were set
+    aside for the mirror stay so, and are counted, until --drop-tables gives these tables back.
+
+    Once `mirror cutover finalize` has ended its move, what the mirror has recorded of it in Postgres goes, and its
+    copy; its tables are those of its programs, and stay.
 
     With --drop-tables, which asks first, all of that goes, too: tables that the mirror made, the rows of the source's
     agent in tables that several agents share, tables that are kept after SQLite had dropped them. Nothing of others
@@ -227,22 +234,28 @@ def _words_of_the_end(source: _Source, dry_run: bool) -> str:
     else:
         said += f"its records in the schema mirror and its saved copy {'would be' if dry_run else 'are'} gone"
     said += "; its tables stay as its programs have them, and so does the file, an old copy"
-    if (source.folder / POSITION_FILE).exists():
-        said += f". {source.folder / POSITION_FILE} stays, too: by it programs that read through the mirror's adapters"
-        said += " or routers know that Postgres is the original; delete it once there are none"
+    if source.folder.exists():
+        said += (
+            f". {source.folder} stays, with two small files: by them programs that read through the mirror's adapters"
+        )
+        said += (
+            " or routers know that Postgres is the original, and the file is not mirrored again by mistake; delete it"
+        )
+        said += " once there are no such programs"
     return said
 
 
 def _take_away(settings: Settings, source: _Source) -> None:
     """What is left of a move that is over, in an order that survives being killed: run again, it does what is left.
 
-    Its tables are not touched. One file of its folder stays, which programs go by.
+    Its tables are not touched. Two small files of its folder stay.
     """
     ask_mirror(settings, source.path, ControlClient.remove)
     lock = SourceLock(source.folder, source.path, named=False) if source.folder.exists() else None
     try:
         if lock is not None:
-            _empty(source.folder, but=(POSITION_FILE, SOURCE, LOCK))
+            write_atomically(source.folder / MOVED, b"", durable=True)
+            _empty(source.folder, but=(MOVED, POSITION_FILE, SOURCE, LOCK))
         with postgres_of(settings) as dsn, translated(_OPERATION), connect(dsn, raw=True) as conn:
             for stands in source.standing:
                 if capture.triggers(conn, stands.source_id):
@@ -254,9 +267,7 @@ def _take_away(settings: Settings, source: _Source) -> None:
         source.listed = unlist(settings, source.path)
         if lock is not None:
             forget(source.folder)
-            _empty(source.folder, but=(POSITION_FILE,))
-            if not (source.folder / POSITION_FILE).exists():
-                source.folder.rmdir()
+            _empty(source.folder, but=(MOVED, POSITION_FILE))
     except OSError as error:
         raise _unusable(source, error) from error
     finally:

@@ -22,6 +22,8 @@ _READ = "read the state directory"
 
 #: Files in a source's folder: one with the source's path; one with the control socket's path, if it is not here.
 SOURCE, _ASIDE = "source", "control.path"
+#: One that says that the source was moved to Postgres for good, and that nothing else is known of it any more.
+MOVED = "moved"
 #: The one that a mirror locks. It contains its process id, and in a second line its name; nothing once it has ended.
 LOCK = "lock"
 
@@ -41,6 +43,18 @@ def source_folder(state_dir: Path, source: Path) -> Path:
 def forget(folder: Path) -> None:
     """Have a source's folder count no more as that of a known source; what is in it stays. Raises ``OSError``."""
     (folder / SOURCE).unlink(missing_ok=True)
+
+
+def require_not_moved(folder: Path, source: Path) -> None:
+    """Raise ``StateError`` for a source of which only that is known: :data:`MOVED`."""
+    if (folder / MOVED).exists():
+        raise StateError(
+            "mirror a source",
+            str(source),
+            "it was moved to Postgres for good, and `mirror remove` took away what the mirror had of it: the file is an"
+            " old copy",
+            next_step=f"nothing; to mirror the file anew all the same, delete {folder} once no program goes by it",
+        )
 
 
 def write_name(folder: Path, source: Path) -> bool:

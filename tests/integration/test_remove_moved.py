@@ -114,7 +114,7 @@ def test_after_the_end_of_a_move(cli: CommandLine, dsn: str, database: Path, wri
         assert "DROP SCHEMA mirror CASCADE" in done.out and "rm -rf" not in done.out and "argent_app" not in done.out
         assert records(app) == 0 and (constraints(app), content(app, table)) == before
         here = cli.source_folder(database)
-        assert [each.name for each in here.iterdir()] == ["position"] and str(here / "position") in done.out
+        assert sorted(each.name for each in here.iterdir()) == ["moved", "position"] and str(here) in done.out
         published = PublishedReader(here).read()
         assert published is not None and published.sealed, "programs that read by it know where to"
         assert known_sources(cli.state_dir) == [] and database.exists()
@@ -122,9 +122,48 @@ def test_after_the_end_of_a_move(cli: CommandLine, dsn: str, database: Path, wri
         assert depending(app) == [], "what is left can go with its schema"
         app.execute("DROP SCHEMA mirror CASCADE")
         assert (constraints(app), content(app, table)) == before
-        # The old file is mirrored anew by mistake.
-        assert cli.run("up", database, "--once").code == 2
+        # The old file is not mirrored anew by mistake.
+        for command in (("up", "--once"), ("adopt",)):
+            again = cli.run(*command, database).error
+            assert "moved to Postgres for good" in again and f"delete {here}" in again, again
+        after = PublishedReader(here).read()
+        assert after is not None and after.sealed and known_sources(cli.state_dir) == []
+        # Nor from another state directory: the tables are not its own.
+        assert cli.run("up", database, "--once", "--state-dir", cli.folder / "other").code == 2
         assert (constraints(app), content(app, table)) == before
+
+
+def test_killed_at_the_end(cli: CommandLine, database: Path, writer: Writer, dsn: str) -> None:
+    """Given again once the records are gone, it does what is left."""
+    writer.run(*OWN)
+    with cli.up(database):
+        assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+        for _ in range(2):
+            run(cli, "advance", *KNOWN)
+        run(cli, "finalize")
+    here = cli.source_folder(database)
+    name = (here / "source").read_bytes()
+    assert cli.run("remove", database).code == 0
+    (here / "source").write_bytes(name)
+    done = cli.run("remove", database)
+    assert done.code == 0 and "moved to Postgres for good" in done.out and known_sources(cli.state_dir) == [], done
+
+
+def test_agents_that_share_tables(cli: CommandLine, database: Path, writer: Writer, dsn: str) -> None:
+    """The records stay, which keep the file from being mirrored over rows that are there whatever is mirrored."""
+    writer.run(*OWN)
+    with cli.up(database, "--agent", "ada"):
+        assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+        for _ in range(2):
+            run(cli, "advance", *KNOWN)
+        run(cli, "finalize")
+    done = cli.run("remove", database)
+    assert done.code == 0 and "its records in the schema mirror stay" in done.out, done
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        assert records(connection) == 1
+        assert connection.execute("SELECT count(*) FROM notes").fetchone() == (2,)
+    again = cli.run("up", database, "--agent", "ada", "--once", "--state-dir", cli.folder / "other")
+    assert "finalized" in again.error
 
 
 def content(connection: psycopg.Connection[Any], table: str) -> list[Any]:
