@@ -22,6 +22,7 @@ from mirror.cli.options import common, help_end, json_option, postgres_of, requi
 from mirror.core.adopted import Unit
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.errors import ConfigError
+from mirror.core.folders import require_not_moved, source_folder
 from mirror.postgres.adopted.script import read_script, require_syntax
 from mirror.postgres.migrate import require_known_schema
 from mirror.postgres.sessions import connect, require_utf8
@@ -136,6 +137,7 @@ def adopt(
         raise ConfigError(_OPERATION, detail="several sources are named", next_step="adopt one at a time")
     (path,) = settings.sources
     require_file(path, _OPERATION)
+    require_not_moved(source_folder(settings.state_dir, path), path)
     if preset == COPIED:
         others = (
             mapped,

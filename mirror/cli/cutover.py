@@ -18,7 +18,7 @@ from mirror.core.config.settings import Settings
 from mirror.core.folders import source_folder
 from mirror.core.status import Phase
 from mirror.core.words import counted, names_apart
-from mirror.cutover.onward import FINALIZED, onward
+from mirror.cutover.onward import finalized, onward
 from mirror.cutover.rails import ACKNOWLEDGED
 from mirror.cutover.rails import plan as judge
 from mirror.cutover.readiness import Readiness
@@ -138,7 +138,7 @@ def _render(verdict: Readiness, name: str, console: Console) -> None:
                 if next_step:
                     print_line(console, f"  next: {next_step}", style="yellow")
     if verdict.finalized:
-        print_line(console, f"Next: {FINALIZED}")
+        print_line(console, f"Next: {finalized(verdict.source, verdict.options)}")
     elif verdict.ready or verdict.phase == 3:
         for step in _onward(verdict):
             print_line(console, f"Next: {step}")

@@ -29,7 +29,7 @@ from mirror.core.errors import FencedError, MirrorError, UnknownSourceError
 from mirror.core.faults import no_fault
 from mirror.cutover import flags, waiting
 from mirror.cutover.move import Move
-from mirror.cutover.onward import FINALIZED, onward
+from mirror.cutover.onward import finalized, onward
 from mirror.cutover.readiness import Readiness
 from mirror.cutover.steps import Step, run, undo
 from mirror.cutover.ways import FINALIZE, TIDY, WAIT, left_over, waits, ways
@@ -352,7 +352,7 @@ def _move(
                 if number == 3 and settings.dsn is None:
                     print_line(console, NOTE, f" Postgres: {EMBEDDED}")
                 if final:
-                    print_line(console, f"Next: {FINALIZED}")
+                    print_line(console, f"Next: {finalized(str(source), settings.options)}")
                 _print_next(console, steps)
             outcome.append({"source": str(source), "phase": number, "steps": events, "next_steps": steps})
     if as_json:

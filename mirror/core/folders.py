@@ -21,7 +21,9 @@ from mirror.core.state_errors import state_error
 _READ = "read the state directory"
 
 #: Files in a source's folder: one with the source's path; one with the control socket's path, if it is not here.
-_SOURCE, _ASIDE = "source", "control.path"
+SOURCE, _ASIDE = "source", "control.path"
+#: One that says that the source was moved to Postgres for good, and that nothing else is known of it any more.
+MOVED = "moved"
 #: The one that a mirror locks. It contains its process id, and in a second line its name; nothing once it has ended.
 LOCK = "lock"
 
@@ -40,12 +42,24 @@ def source_folder(state_dir: Path, source: Path) -> Path:
 
 def forget(folder: Path) -> None:
     """Have a source's folder count no more as that of a known source; what is in it stays. Raises ``OSError``."""
-    (folder / _SOURCE).unlink(missing_ok=True)
+    (folder / SOURCE).unlink(missing_ok=True)
+
+
+def require_not_moved(folder: Path, source: Path) -> None:
+    """Raise ``StateError`` for a source of which only that is known: :data:`MOVED`."""
+    if (folder / MOVED).exists():
+        raise StateError(
+            "mirror a source",
+            str(source),
+            "it was moved to Postgres for good, and `mirror remove` took away what the mirror had of it: the file is an"
+            " old copy",
+            next_step=f"nothing; to mirror the file anew all the same, delete {folder} once no program goes by it",
+        )
 
 
 def write_name(folder: Path, source: Path) -> bool:
     """Have a folder count as that of a known source; whether it did not before. Raises ``OSError``."""
-    path, name = folder / _SOURCE, os.fsencode(source)
+    path, name = folder / SOURCE, os.fsencode(source)
     if path.exists() and path.read_bytes() == name:
         return False
     write_atomically(path, name, durable=False)
@@ -66,7 +80,7 @@ def known_sources(state_dir: Path) -> list[Path]:
         raise _unreadable(state_dir / "sources", error) from error
     for name in names:
         try:
-            path = _path_in(state_dir / "sources" / name / _SOURCE)
+            path = _path_in(state_dir / "sources" / name / SOURCE)
         except PermissionError as error:
             hidden = error
             continue
@@ -88,7 +102,7 @@ def _unreadable(place: Path, error: OSError) -> StateError:
 def source_of(folder: Path) -> Path | None:
     """The source with this folder; None: it was never mirrored, or the folder cannot be read."""
     try:
-        return _path_in(folder / _SOURCE)
+        return _path_in(folder / SOURCE)
     except PermissionError:
         return None
 

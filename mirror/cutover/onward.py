@@ -55,5 +55,9 @@ def onward(phase: int, source: str, options: str, acknowledged: str = "", *, ado
     ]
 
 
-#: After `mirror cutover finalize`.
-FINALIZED = "nothing is left to do: programs use Postgres alone, no mirror is needed, and the file is an old copy"
+def finalized(source: str, options: str) -> str:
+    """What is so after `mirror cutover finalize`; ``options`` as for :func:`onward`."""
+    return (
+        "nothing has to be done: programs use Postgres alone, no mirror is needed, and the file is an old copy;"
+        f" `{command('remove', source, options)}` takes away what the mirror has of it, and leaves its tables"
+    )

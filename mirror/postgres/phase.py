@@ -67,7 +67,9 @@ def is_sealed(conn: Conn, source_id: int, path: str) -> bool:
 def require_open(phase: Phase, path: str) -> Phase:
     """The same phase. Raises :class:`SealedError` if there is no way back any more."""
     if phase.finalized_at is not None:
-        step = "nothing: programs use Postgres; the file is an old copy"
+        step = (
+            "nothing: programs use Postgres; the file is an old copy; `mirror remove` removes what the mirror has of it"
+        )
         why = "its move to Postgres was finalized" + (f": {phase.finalized_why}" if phase.finalized_why else "")
         raise SealedError("mirror a source", path, why, next_step=step)
     return phase

@@ -140,13 +140,16 @@ def _require_first_phase(conn: Conn, source_id: int, path: str) -> None:
     found = phase.read(conn, source_id)
     if found.sealed_at is None and found.moving_to is None and found.number == 1:
         return
+    if found.finalized_at is not None:
+        raise SealedError(
+            "remove a source",
+            path,
+            "its move to Postgres was finalized: the tables are those of its programs now, and stay",
+            next_step=f"`mirror remove {shlex.quote(path)}` takes away what is left of the mirror",
+        )
     state = "programs read it from Postgres" if found.sealed_at is None else "it was moved to Postgres"
-    raise SealedError(
-        "remove a source",
-        path,
-        f"{state}, and would lose it",
-        next_step="`mirror cutover rollback` goes back to the file first; what was moved for good, you drop by hand",
-    )
+    step = "`mirror cutover rollback` goes back to the file first"
+    raise SealedError("remove a source", path, f"{state}, and would lose it", next_step=step)
 
 
 def _doomed(conn: Conn, target: Target) -> Doomed:
@@ -181,7 +184,7 @@ def remove(conn: Conn, planned: Removal) -> list[str]:
     Raises :class:`FencedError` if a mirror holds the source, :class:`SinkError` (retryable) while others use a table,
     and psycopg's errors, ``DependentObjectsStillExist`` among them.
     """
-    with _held(conn, "remove a source", planned.path, [planned.source_id]), conn.transaction():
+    with held(conn, "remove a source", planned.path, [planned.source_id]), conn.transaction():
         conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_MS}ms'")
         _require_first_phase(conn, planned.source_id, planned.path)
         own = [target for target in planned.targets.values() if target.agent is None]
@@ -212,7 +215,7 @@ def remove(conn: Conn, planned: Removal) -> list[str]:
 
 
 @contextmanager
-def _held(conn: Conn, operation: str, path: str, numbers: Collection[int]) -> Iterator[None]:
+def held(conn: Conn, operation: str, path: str, numbers: Collection[int]) -> Iterator[None]:
     """Hold sources while the block runs: no mirror writes to them. Raises :class:`FencedError`."""
     keys = [(str(first), str(number)) for number in numbers for first in (SOURCE_HANDED_OVER, SOURCE_IN_POSTGRES)]
     deadline = time.monotonic() + _HOLDER_SECONDS
@@ -283,7 +286,7 @@ def rename(conn: Conn, old: str, new: str) -> int:
         )
     found = conn.execute("SELECT source_id FROM mirror.sources WHERE path = $1::text", (old,)).fetchall()
     numbers = [int(number) for (number,) in found]
-    with _held(conn, "rename a source", old, numbers), conn.transaction():
+    with held(conn, "rename a source", old, numbers), conn.transaction():
         for number in numbers:
             moved = phase.read(conn, number)
             if moved.sealed_at is not None or moved.moving_to is not None:

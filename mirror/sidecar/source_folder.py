@@ -15,7 +15,7 @@ from typing import Protocol
 from mirror.capture.spool import segments
 from mirror.core.changes import Announcing
 from mirror.core.errors import MirrorError, StateError
-from mirror.core.folders import LOCK
+from mirror.core.folders import LOCK, require_not_moved
 from mirror.core.locks import SourceLock
 from mirror.core.published import POSITION_FILE
 from mirror.core.rules import NO_RULES, Rules
@@ -114,7 +114,8 @@ class SourceFolder:
     """
 
     def __init__(self, folder: Path, source: Path) -> None:
-        """Make and lock it; raises ``StateError`` at once if another mirror has it."""
+        """Make and lock it; raises ``StateError`` at once if another mirror has it, or it was moved for good."""
+        require_not_moved(folder, source)
         self.folder, self._spool, self._source = folder, folder / "spool", source
         self.served: Callable[[], bool] = lambda: True
         """Returns whether our control socket is in its place."""
