@@ -6,7 +6,8 @@ with the shadow. A reader's lock would make a writer's commit fail, so none is t
 that nothing was written while pages were read:
 
 * the file's stamp (inode, size, mtime, ctime) has not changed. Every write sets the ctime, by a clock that
-  moves in ticks; so a stamp counts only once it has been seen unchanged for more than a tick;
+  moves in ticks; so a stamp counts only once it has been seen unchanged for more than a tick. Nor has its header,
+  in which each commit raises the change counter: a machine that was held up may have kept that clock still;
 * no process holds the lock EXCLUSIVE, without which SQLite writes no page into the file
   (https://sqlite.org/lockingv3.html, section 3): so none has spilled pages there that it may roll back. A transaction
   that has only begun to write (RESERVED) has them in its memory;
@@ -14,7 +15,7 @@ that nothing was written while pages were read:
   its own: before it got that lock, SQLite has rolled back what was left.
 
 A stamp for which this holds is *announced*: a CHANGE record in the spool, and a generation of its own. As
-long as the file still has that stamp, its content is the committed state of that generation.
+long as the file still has that stamp and header, its content is the committed state of that generation.
 
 Used in a process that holds no SQLite connection (hazard 17, mirror/HAZARDS.md), like
 :mod:`mirror.capture.wal_follower`.
@@ -68,8 +69,8 @@ class JournalFollower:
         self.behind: tuple[str, float] | None = None
         """Why changes cannot be announced for long, and since when (Unix time); None: they can."""
         self._settle = _tick() + 0.001
-        self._header = b""
-        """First 100 bytes of the file when it stood still."""
+        self._header = self._announced_header = b""
+        """First 100 bytes of the file when it stood still, and those of the state that is announced."""
 
     @property
     def cursor(self) -> Cursor:
@@ -149,7 +150,7 @@ class JournalFollower:
 
     def target(self) -> Lsn | None:
         """The position of all that is committed now; None while a change has still to be announced."""
-        return self.cursor.lsn if self._stamp() == self._announced else None
+        return self.cursor.lsn if self._is_announced(self._stamp()) else None
 
     def locate(self, salts: Salts, frame: int) -> Lsn | None:
         """There are no frames to locate."""
@@ -189,7 +190,9 @@ class JournalFollower:
             self._latest, self._latest_since = stamp, now
             return False
         if stamp == self._announced:
-            return True
+            if self._is_announced(stamp):
+                return True
+            self._announced = None
         if now - self._latest_since < self._settle or self._is_being_written():
             return False
         if self._has_hot_journal(now):
@@ -200,6 +203,10 @@ class JournalFollower:
         if is_wal(self._header):
             raise ReplacedError("follow the database", str(self._database), "it is in WAL mode now")
         return self._stamp() == stamp
+
+    def _is_announced(self, stamp: Stamp | None) -> bool:
+        """Whether the file is as it was announced."""
+        return stamp == self._announced and os.pread(self._file, 100, 0) == self._announced_header
 
     def _announce(self, floor: int) -> None:
         previous = 0 if self._cursor is None else self._cursor.generation
@@ -217,7 +224,7 @@ class JournalFollower:
         )
         self._spool.begin(Kind.CHANGE, cursor, time.time())
         self._cursor = cursor
-        self._announced = self._latest
+        self._announced, self._announced_header = self._latest, self._header
         self.committed = cursor.lsn
 
     def _is_being_written(self) -> bool:

@@ -13,6 +13,7 @@ import pytest
 
 from mirror.capture import journal_follower
 from mirror.capture.journal_follower import JournalFollower
+from mirror.core.files import Stamp
 from tests.support.spooling import opened
 from tests.support.waiting import until
 
@@ -61,3 +62,21 @@ def test_a_file_that_is_written_without_a_pause_is_behind(
 
     until(still)
     assert follower.cursor.generation == announced.generation + 1 and follower.target() == follower.cursor.lsn
+
+
+def test_a_commit_that_is_stamped_like_the_one_before(
+    follower: JournalFollower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock for stamps stood still meanwhile: the change counter shows it."""
+    path, announced = tmp_path / "source.db", follower.cursor
+    stamp = Stamp.of(path)
+    monkeypatch.setattr(Stamp, "of", lambda _: stamp)
+    follower.poll()
+    assert follower.cursor == announced and follower.target() == announced.lsn
+    with sqlite3.connect(path) as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+    connection.close()
+    assert follower.target() is None, "what was read meanwhile is not taken for whole"
+    follower.poll()
+    assert follower.cursor.generation == announced.generation + 1
+    assert follower.cursor.changes == announced.changes + 1 and follower.target() == follower.cursor.lsn
