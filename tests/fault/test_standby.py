@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,7 +61,11 @@ def until_counted(key: str, read: Callable[[], object]) -> None:
         read()
         return count(key) > before
 
-    until(looked)
+    try:
+        until(looked)
+    except AssertionError as error:
+        threads = [thread.name for thread in threading.enumerate()]
+        raise AssertionError(f"{key}: {error}; counted: {READS.values()}; threads: {threads}") from error
 
 
 def write_and_read(adapter: Adapter, number: int) -> None:
