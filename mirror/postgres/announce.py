@@ -30,9 +30,9 @@ from mirror.core.changes import (
 from mirror.core.positions import Lsn, Position
 from mirror.core.rows import Batch, RowChange, TableChanges, TableResult
 from mirror.core.values import Row
-from mirror.postgres.apply import Queued
 from mirror.postgres.codecs import json_array
 from mirror.postgres.migrate import statement
+from mirror.postgres.prepared import Queued
 from mirror.postgres.target import ROWID, Conn, Target
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate, chain
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from mirror.core.errors import RefusedError
 from mirror.core.positions import Lsn, Position
@@ -28,6 +28,7 @@ from mirror.postgres.distributed import stage_for
 from mirror.postgres.dml import Stage, is_wide, on_conflict
 from mirror.postgres.history import note_not_json
 from mirror.postgres.migrate import statement
+from mirror.postgres.prepared import PreparedStatements, Queued
 from mirror.postgres.rows import Rejected, RowPlan, RowPlanner
 from mirror.postgres.target import Conn, Target
 
@@ -42,9 +43,6 @@ _QUEUE_BYTES = 8_000_000
 _SPILLED_BYTES = 4_000_000
 
 T = TypeVar("T")
-
-#: A statement and its parameters.
-Queued = tuple[bytes, tuple[Any, ...]]
 
 
 @lru_cache(maxsize=4096)
@@ -78,17 +76,20 @@ class Transaction:
     def __init__(
         self,
         conn: Conn,
+        statements: PreparedStatements,
         source_id: int,
         lsn: Lsn,
         rejects: dict[str, int],
         planners: dict[str, RowPlanner],
         refuse: Callable[[str, RefusedError], None],
     ) -> None:
-        """``rejects``: by source table, how many entries ``mirror.rejects`` has before. ``planners``: a
-        cache that outlives the transaction. ``refuse``: called with each table that is left out, if that is allowed.
+        """``statements``: those of ``conn``. ``rejects``: by source table, how many entries ``mirror.rejects`` has
+        before. ``planners``: a cache that outlives the transaction. ``refuse``: called with each table that is left
+        out, if that is allowed.
         """
         self.refuse = refuse
         self.conn = conn
+        self._statements = statements
         self._planners = planners
         self._source_id = str(source_id)
         self._lsn = lsn
@@ -100,7 +101,7 @@ class Transaction:
         self._stages = 0
         self.rejects_touched = False
 
-    def queue(self, query: bytes, params: tuple[Any, ...] = ()) -> None:
+    def queue(self, query: bytes, params: tuple[large.Sent, ...] = ()) -> None:
         """Send a statement with the next pipeline."""
         self._queue.append((query, params))
 
@@ -115,10 +116,7 @@ class Transaction:
         if not queue:
             return
         self._begun = True
-        cursor = self.conn.cursor()
-        with self.conn.pipeline():
-            for query, params in queue:
-                cursor.execute(query, params, prepare=True)
+        self._statements.run(queue)
 
     def commit(self) -> None:
         """Send what is left, and COMMIT with it.
@@ -130,7 +128,7 @@ class Transaction:
             joined = self._queue[1:]
             self._queue.clear()
             text = _joined(*((query, len(params)) for query, params in joined))
-            self.conn.execute(text, tuple(chain.from_iterable(params for _, params in joined)), prepare=True)
+            self._statements.run([(text, tuple(chain.from_iterable(params for _, params in joined)))])
             return
         self.queue(b"COMMIT")
         self.flush()

@@ -16,11 +16,11 @@ from mirror.core.faults import Faults
 from mirror.core.tables import Table
 from mirror.core.words import counted
 from mirror.postgres.adopted.tables import has_rows_without_key
-from mirror.postgres.apply import Queued
 from mirror.postgres.distributed import look, stage_for
 from mirror.postgres.dml import is_wide
 from mirror.postgres.load import Loader
 from mirror.postgres.others import Others
+from mirror.postgres.prepared import Queued
 from mirror.postgres.refusals import attempt
 from mirror.postgres.schema import SchemaEditor
 from mirror.postgres.signals import Signal

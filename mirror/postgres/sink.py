@@ -34,6 +34,7 @@ from mirror.postgres.load import AllRows, Loader, Progress, damage
 from mirror.postgres.migrate import create_schema, migrate, migrate_profile, statement
 from mirror.postgres.others import Others
 from mirror.postgres.phase import require_unsealed
+from mirror.postgres.prepared import PreparedStatements
 from mirror.postgres.refusals import Moved, count_rejects, load_refusals, settle_rejects
 from mirror.postgres.repair import outcome, repair_by_ranges
 from mirror.postgres.row_by_row import CarefulTransaction
@@ -77,6 +78,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
         self.after_copy_error = ""  #: Why the SQL of ``mirror adopt --after-copy`` could not be run.
         self.may_replace = False  #: Whether a copy or repair may replace rows that others have written.
         self._planners: dict[str, RowPlanner] = {}
+        self._statements = PreparedStatements(conn)
         self._dimensions = Dimensions(schema)
         self._indexer = VectorIndexer(dsn, schema, Path(path).name)
 
@@ -338,6 +340,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
         """Take over what a committed transaction has changed. ``columns``: what is kept of columns, too."""
         self._use(editor.targets)
         if columns:
+            self._statements.forget()
             self.not_json = not_json(editor.targets)
         self._refusals, self._rejects = editor.refusals, rejects
         self._misfits.clear()
@@ -364,10 +367,13 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
             lsn = batch.position.lsn
             editor, rejects, moved = self._editor(look=bool(batch.schema_changes)), self._rejects, list[Moved]()
             kind = CarefulTransaction if careful else Transaction
-            transaction = kind(self._conn, self._source_id, lsn, rejects, self._planners, refuse=editor.refuse)
+            transaction = kind(
+                self._conn, self._statements, self._source_id, lsn, rejects, self._planners, refuse=editor.refuse
+            )
             if batch.schema_changes or widen:
                 transaction.flush()
                 editor.apply(batch.schema_changes, lsn, widen=widen, rekey=rekey, careful=careful)
+                self._statements.forget()
                 self.others.watch(editor.targets)
                 rejects = transaction.rejects = count_rejects(self._conn, self._source_id)
             results = apply_rows(transaction, self._changes.watch(batch, editor.stored), editor.stored)
@@ -454,6 +460,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
         try:
             yield
         except BaseException as error:
+            self._statements.forget()  # what changed a table is undone
             if isinstance(error, ColumnMisfit):
                 self._misfits[error.table, error.column] = error.seen
             try:

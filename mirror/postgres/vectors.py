@@ -17,9 +17,9 @@ from loguru import logger
 from psycopg.sql import SQL, Identifier, Literal
 
 from mirror.core.errors import SinkError
-from mirror.postgres.apply import Queued
 from mirror.postgres.failures import sink_error
 from mirror.postgres.migrate import statement
+from mirror.postgres.prepared import Queued
 from mirror.postgres.sessions import connect
 from mirror.postgres.shared_tables import is_small
 from mirror.postgres.target import Conn
