@@ -35,6 +35,8 @@ from mirror.sidecar.server_outage import ServerOutage
 from mirror.sidecar.source_folder import SourceFolder
 from mirror.sidecar.status import SourceStatus
 
+#: Seconds for which a loop that has something to do reads no messages: they may ask it to stop, or to hold.
+DEAF_SECONDS = 0.002
 #: Seconds for which a loop keeps its thread after it has done something, at most, unless others wait for one.
 LINGER_SECONDS = 0.05
 #: Seconds after which it is woken by its ticks alone, and once in the second number of seconds; before: each second.
@@ -81,7 +83,7 @@ class Repose:
         self._hooks, self._name = hooks, status.name
         self._ring = mailbox.wake
         """By this, others know the loop."""
-        self._moved_at = self._seated_at = 0.0
+        self._moved_at = self._pumped_at = self._seated_at = 0.0
         self._next_survey = 0.0
         self.kept: int | None = None
         """The number of the source, while the keeper has its lock."""
@@ -117,6 +119,7 @@ class Repose:
         if self.sink is not None:
             self._status.indexing, self._status.index_error = self.sink.indexing
         self.check()
+        self._pumped_at = time.monotonic()
 
     def hold_off(self, seconds: float) -> Iterator[Rest]:
         """Wait so long, whatever comes; raises as :meth:`pump` does."""
@@ -137,7 +140,8 @@ class Repose:
         self._moved_at = time.monotonic()
         if self._shared.crowded():
             yield Rest(0.0)
-        self.pump(0.0)
+        if self._moved_at > self._pumped_at + DEAF_SECONDS:
+            self.pump(0.0)
 
     @property
     def is_over(self) -> bool:

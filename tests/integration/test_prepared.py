@@ -27,7 +27,8 @@ def rows(conn: Session) -> list[tuple[object, ...]]:
 
 
 def names(conn: Session) -> int:
-    [(number,)] = conn.execute("SELECT count(*) FROM pg_catalog.pg_prepared_statements WHERE name LIKE 'mirror%'").fetchall()
+    query = "SELECT count(*) FROM pg_catalog.pg_prepared_statements WHERE name LIKE 'mirror%'"
+    [(number,)] = conn.execute(query).fetchall()
     return int(number)
 
 
