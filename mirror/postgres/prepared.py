@@ -32,7 +32,10 @@ _FAILED = frozenset((ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE))
 
 
 class PreparedStatements:
-    """Those of one connection. Thread: one at a time."""
+    """Those of one connection, on which psycopg prepares none: it forgets its own by ``DEALLOCATE ALL``.
+
+    Thread: one at a time.
+    """
 
     def __init__(self, conn: Conn) -> None:
         self._conn = conn

@@ -122,7 +122,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
         require_utf8(conn)
         conn.execute("SET maintenance_work_mem = '256MB'")
         conn.execute(statement("session_search_path"))
-        conn.prepared_max = 500
+        conn.prepare_threshold = None  # psycopg would have the server forget all statements, also ours
         migrate(conn)
         self._backend = lease.own_backend(conn)
         if unnamed:
