@@ -48,6 +48,8 @@ from mirror.core.faults import Faults, no_fault
 #: Seconds between two looks at the WAL index while commits come, and after a quiet while. Unpaced
 #: writers fill a generation of 1,000 frames in about 10 ms, so even the slow pace misses none.
 BUSY_INTERVAL, QUIET_INTERVAL = 0.0003, 0.002
+#: Seconds between two looks at the sockets while commits come.
+READ_INTERVAL = 0.001
 #: Seconds between two turns of a source of which such a look finds nothing: for all that is no commit.
 TURN_INTERVAL = 0.005
 #: Seconds without a commit after which a source rests (:mod:`mirror.capture.resting`); one that cannot is looked at
@@ -78,8 +80,8 @@ class Capture:
         self._sockets: list[socket.socket] = []
         """Descriptors of conversations that have not sent their line yet."""
         self._lively_until = 0.0
-        self._all_due = 0.0
-        """When each that is awake is to have a turn, whether it has news or not."""
+        self._read_due = self._all_due = 0.0
+        """When the sockets are looked at, and when each that is awake has a turn, whether it has news or not."""
         self._ended = False
 
     def run(self) -> None:
@@ -120,8 +122,11 @@ class Capture:
         interval = BUSY_INTERVAL if time.monotonic() < self._lively_until else QUIET_INTERVAL
         while True:
             time.sleep(interval)  # epoll waits for whole milliseconds
-            if self._read(0.0) or time.monotonic() >= self._all_due:
-                return list(self._awake)
+            now = time.monotonic()
+            if now >= self._read_due:
+                self._read_due = now + READ_INTERVAL
+                if self._read(0.0) or now >= self._all_due:
+                    return list(self._awake)
             if found := [conversation for conversation in self._awake if conversation.has_news()]:
                 return found
 

@@ -43,7 +43,7 @@ import struct
 import time
 import zlib
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -77,8 +77,7 @@ class Kind(IntEnum):
 _KINDS = {int(kind): kind for kind in Kind}
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """A place in the WAL, with all that is needed to go on from there and to prove that nothing is missing."""
 
     generation: int
@@ -103,7 +102,7 @@ class Cursor:
 
     def to_json(self) -> bytes:
         """The cursor as JSON."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(self._asdict()).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Cursor:
@@ -121,9 +120,9 @@ class SpoolPlace(NamedTuple):
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
-    """One record, and where it and its successor begin."""
+    """One record, and where it and its successor begin. (Not frozen: each commit makes one, and that takes longer.)"""
 
     kind: Kind
     generation: int
@@ -456,8 +455,7 @@ def _after(cursor: Cursor, record: Record, count: int) -> Cursor:
     size = len(record.payload) // record.count
     heads = [record.payload[at : at + FRAME_HEADER_SIZE] for at in range(0, count * size, size)]
     commits = sum(head[4:8] != b"\0\0\0\0" for head in heads)
-    return replace(
-        cursor,
+    return cursor._replace(
         frame=record.first_frame + count - 1,
         checksum=frame_checksum(heads[-1]),
         changes=(cursor.changes + commits) & 0xFFFFFFFF,

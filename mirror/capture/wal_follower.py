@@ -28,7 +28,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from mirror.capture.database_file import DatabaseFile
@@ -146,7 +145,7 @@ class Follower:
         reason = forced or self._cannot_resume(self._cursor, header)
         if reason is None:
             if self.cursor.frame and (head := self._log.header(header.salts)) is not None:
-                self._cursor = replace(self.cursor, big_endian=head.big_endian)
+                self._cursor = self.cursor._replace(big_endian=head.big_endian)
             self._remember(self.cursor)
         else:
             self._gap(reason, header, floor)
@@ -232,7 +231,7 @@ class Follower:
         if header.last_frame < self.cursor.frame:
             self._gap(f"the WAL went back from frame {self.cursor.frame} to {header.last_frame}", header)
             return True
-        self._cursor = replace(self.cursor, changes=header.changes)
+        self._cursor = self.cursor._replace(changes=header.changes)
         self._counted = True
         self._seen = index
         return False
@@ -357,7 +356,7 @@ class Follower:
         wal = self._log.header(header.salts)
         if wal is None:
             return None
-        return replace(self.cursor, checksum=wal.checksum, page_size=wal.page_size, big_endian=wal.big_endian)
+        return self.cursor._replace(checksum=wal.checksum, page_size=wal.page_size, big_endian=wal.big_endian)
 
     # -- resets and gaps ---------------------------------------------------------------------------
 
@@ -427,14 +426,14 @@ class Follower:
         if wal is None:
             return None
         frame_size = FRAME_HEADER_SIZE + wal.page_size
-        commits, at = 0, replace(self.cursor, frame=0, salts=wal.salts, page_size=wal.page_size)
+        commits, at = 0, self.cursor._replace(frame=0, salts=wal.salts, page_size=wal.page_size)
         while True:
             count = min(header.last_frame - at.frame, max(1, CHUNK_BYTES // frame_size))
             data = os.pread(self._log.wal, count * frame_size, frame_offset(at.frame + 1, wal.page_size))
             if not self._log.is_still(header.salts):
                 return None
             commits += self._committed(data, count, at, seal=False)[1]
-            at = replace(at, frame=at.frame + count)
+            at = at._replace(frame=at.frame + count)
             if at.frame == header.last_frame:
                 return commits
             yield

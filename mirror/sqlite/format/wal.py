@@ -157,10 +157,8 @@ def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, s
     total = len(data) // frame_size
     if total == 0:
         return FrameRun(0, (), [])
-    shape = total, frame_size // 4
-    raw = np.ndarray(shape, _BIG, data)
-    _, (a, b, d) = _weights(page_size)
-    added = _added(raw, page_size, big_endian, data)
+    weights, (a, b, d) = _weights(page_size)
+    added = _added(data, (total, frame_size // 4), weights, big_endian)
     s0, s1 = seed
     commits: list[int] = []
     checksums: list[Checksum] = []
@@ -175,10 +173,9 @@ def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, s
     return FrameRun(len(checksums), tuple(commits), checksums)
 
 
-def _added(raw: NDArray[np.uint32], page_size: int, big_endian: bool, data: bytes) -> list[list[int]]:
-    """What each frame's words add to the two sums. ``raw``: the frames as big-endian words."""
-    words = raw.astype(np.uint32) if big_endian else np.ndarray(raw.shape, _LITTLE, data)
-    weights, _ = _weights(page_size)
+def _added(data: bytes, shape: tuple[int, int], weights: Words, big_endian: bool) -> list[list[int]]:
+    """What each frame's words add to the two sums. ``shape``: frames, and words of each."""
+    words = np.ndarray(shape, _BIG, data).astype(np.uint32) if big_endian else np.ndarray(shape, _LITTLE, data)
     # Not `words @ weights.T`: numpy has no fast matrix product for integers.
     found: list[list[int]] = np.einsum("fw,sw->fs", words, weights).tolist()
     return found
@@ -198,9 +195,10 @@ def seal_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, see
     if not (own | ~raw[:, 2:6].any(axis=1)).all():
         return None
     sealed = raw.copy()
-    _, (a, b, d) = _weights(page_size)
+    weights, (a, b, d) = _weights(page_size)
+    added = _added(data, (total, frame_size // 4), weights, big_endian)
     s0, s1 = seed
-    for frame, (add0, add1) in zip(sealed, _added(raw, page_size, big_endian, data), strict=True):
+    for frame, (add0, add1) in zip(sealed, added, strict=True):
         s0, s1 = (a * s0 + b * s1 + add0) & _MASK, (b * s0 + d * s1 + add1) & _MASK
         frame[2:6] = (*salts, s0, s1)
     return sealed.tobytes()
