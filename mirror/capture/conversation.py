@@ -84,6 +84,8 @@ class Conversation:
 
     def has_news(self) -> bool:
         """Whether a turn is due at once, because something was committed: a look that costs little."""
+        if self._attaching is not None:
+            return True
         if self._follower is None or not self._attached or self._failing:
             return False
         try:
@@ -142,8 +144,8 @@ class Conversation:
             return False
 
     def wake(self) -> None:
-        """It is looked at often again, for a while."""
-        self._sight, self.lively = None, True
+        """It gets turns again."""
+        self._sight = None
 
     # -- following ---------------------------------------------------------------------------------
 

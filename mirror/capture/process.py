@@ -55,6 +55,9 @@ TURN_INTERVAL = 0.005
 #: Seconds without a commit after which a source rests (:mod:`mirror.capture.resting`); one that cannot is looked at
 #: at the slow pace, and tries it again after some time.
 QUIET_AFTER, REST_AGAIN = 1.0, 1.0
+#: Seconds for which a source that was just woken is looked at often: frames are written right before their commit is to
+#: be seen, unless they are synced in between. One that was woken by a line of the mirror rests again after that.
+JUST_WOKEN = 0.05
 #: Seconds for which a source that is alone is followed before messages are read.
 LONE_TURN = 0.008
 #: Descriptors that one message on the inherited socket may bring.
@@ -79,7 +82,8 @@ class Capture:
         self._input = b""
         self._sockets: list[socket.socket] = []
         """Descriptors of conversations that have not sent their line yet."""
-        self._lively_until = 0.0
+        self._often_until = 0.0
+        """Until when sources are looked at often."""
         self._read_due = self._all_due = 0.0
         """When the sockets are looked at, and when each that is awake has a turn, whether it has news or not."""
         self._ended = False
@@ -96,9 +100,7 @@ class Capture:
             else:
                 self._read(self._resting.seconds(time.monotonic()))
                 due = list(self._awake)
-            for roused in self._resting.look(time.monotonic()):
-                self._awake[roused] = None
-                due.append(roused)
+            due += self._wake(self._resting.look(time.monotonic()))
             self._drop_closed()
 
     def _give_turns(self, due: list[Conversation]) -> bool:
@@ -109,17 +111,19 @@ class Capture:
             self._all_due = now + TURN_INTERVAL
         more = False
         for conversation in due:
+            if conversation.closed:
+                continue
             more |= conversation.turn(seconds)
             if conversation.lively:
                 conversation.lively = False
-                conversation.rests_at = self._lively_until = now + QUIET_AFTER
+                conversation.rests_at = self._often_until = now + QUIET_AFTER
             elif now > conversation.rests_at:
                 self._lay_down(conversation, now)
         return more
 
     def _watch(self) -> list[Conversation]:
         """Look at those that are awake until some have news, or it is time for all; whose turn it is then."""
-        interval = BUSY_INTERVAL if time.monotonic() < self._lively_until else QUIET_INTERVAL
+        interval = BUSY_INTERVAL if time.monotonic() < self._often_until else QUIET_INTERVAL
         while True:
             time.sleep(interval)  # epoll waits for whole milliseconds
             now = time.monotonic()
@@ -137,12 +141,21 @@ class Capture:
             conversation.rests_at = now + REST_AGAIN
 
     def _take_events(self) -> None:
-        for roused in self._resting.take_events():
-            self._awake[roused] = None
+        self._wake(self._resting.take_events())
+
+    def _wake(self, roused: list[Conversation]) -> list[Conversation]:
+        """These rest no more, because something was written; returns them."""
+        now = time.monotonic()
+        for conversation in roused:
+            self._awake[conversation] = None
+            conversation.rests_at = now + QUIET_AFTER
+            self._often_until = max(self._often_until, now + JUST_WOKEN)
+        return roused
 
     def _take_lines(self, conversation: Conversation) -> None:
         if self._resting.rouse(conversation):
             self._awake[conversation] = None
+            conversation.rests_at = time.monotonic() + JUST_WOKEN
         conversation.read()
 
     def _read(self, seconds: float | None) -> bool:
