@@ -14,7 +14,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from mirror.capture.journal_follower import JournalFollower
-from mirror.capture.spool import SpoolWriter
+from mirror.capture.spool import Cursor, SpoolWriter
 from mirror.capture.wal_follower import Follower
 from mirror.core.errors import MirrorError, PrivateIndexError, ReplacedError, SourceError
 from mirror.core.faults import Faults
@@ -61,7 +61,8 @@ class Conversation:
         """Marks of frames, and until when they are looked for."""
         self._input = b""
         self._output = bytearray()
-        self._captured: Lsn | None = None
+        self._cursor: Cursor | None = None
+        """As of the last turn."""
         self._reported: Lsn | None = None
         self._retry_at = 0.0
         self._failing = False
@@ -80,6 +81,17 @@ class Conversation:
                 self._break(error)
         self._flush()
         return more and not self.closed
+
+    def has_news(self) -> bool:
+        """Whether a turn is due at once, because something was committed: a look that costs little."""
+        if self._attaching is not None:
+            return True
+        if self._follower is None or not self._attached or self._failing:
+            return False
+        try:
+            return self._follower.has_news()
+        except OSError:
+            return True  # the turn reports it
 
     def read(self) -> None:
         """Take the mirror's lines."""
@@ -132,8 +144,8 @@ class Conversation:
             return False
 
     def wake(self) -> None:
-        """It is looked at often again, for a while."""
-        self._sight, self.lively = None, True
+        """It gets turns again."""
+        self._sight = None
 
     # -- following ---------------------------------------------------------------------------------
 
@@ -169,17 +181,18 @@ class Conversation:
             self._say({"behind": text, "since": since})
         if self._failing:
             self._failing, self._reported = False, None  # that it goes on is reported even if nothing is new
-        captured = follower.cursor.lsn
-        self.lively |= captured != self._captured
-        self._captured = captured
+        cursor = follower.cursor
+        if cursor is not self._cursor:
+            self._cursor, self.lively = cursor, True
         return more
 
     def _report(self, follower: AnyFollower) -> None:
         # Only whole commits are reported: the reader would look at a large transaction again and again.
         committed = follower.committed
-        if not self._output and committed is not None and committed != self._reported:
+        if not self._output and committed is not None and committed is not self._reported:
             self._reported = committed
-            self._say({"lsn": str(committed), "place": list(follower.spool.place)})
+            segment, offset = follower.spool.place
+            self._output += b"c %d %d %d %d\n" % (committed.generation, committed.frame, segment, offset)
 
     def _answer(self, follower: AnyFollower) -> None:
         if not self._marks and not self._places:

@@ -148,6 +148,10 @@ class JournalFollower:
             self.behind = str(self._never_still()), self._unsettled[1]
         return False
 
+    def has_news(self) -> bool:
+        """Whether the file is not as it was announced, as far as its stamp shows. Raises ``OSError``."""
+        return self._file >= 0 and (self._unsettled is not None or self._stamp() != self._announced)
+
     def target(self) -> Lsn | None:
         """The position of all that is committed now; None while a change has still to be announced."""
         return self.cursor.lsn if self._is_announced(self._stamp()) else None

@@ -22,7 +22,8 @@ from mirror.core.state_errors import NO_DESCRIPTORS
 
 #: The module that runs in the capture process.
 CAPTURE_MODULE = "mirror.capture.process"
-#: Error numbers of a process, or a system, that can open no more descriptors.
+#: How the line begins that says how far the spool is.
+_PROGRESS = b"c "
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +156,25 @@ class CaptureLink:
         if not data:
             raise SourceError("talk to the capture process", detail="it has ended", retryable=True)
         *lines, self._input = (self._input + data).split(b"\n")
-        return [_message(json.loads(line)) for line in lines]
+        found: list[Message] = []
+        for line, following in zip(lines, (*lines[1:], b""), strict=True):
+            if not line.startswith(_PROGRESS):
+                found.append(_message(json.loads(line)))
+            elif not following.startswith(_PROGRESS):  # of several that come together, the last one says it all
+                found.append(_progress(line))
+        return found
 
     def close(self) -> None:
         """Hang up; capture then closes this source's files and its spool."""
         self._socket.close()
+
+
+def _progress(line: bytes) -> Captured:
+    try:
+        generation, frame, segment, offset = map(int, line[len(_PROGRESS) :].split())
+    except ValueError as error:
+        raise SourceError("talk to the capture process", detail=f"unexpected message {line!r}") from error
+    return Captured(Lsn(generation, frame), SpoolPlace(segment, offset))
 
 
 def _message(data: dict[str, object]) -> Message:
@@ -176,8 +191,6 @@ def _message(data: dict[str, object]) -> Message:
             return Marked(mark, Lsn.parse(lsn), SpoolPlace(segment, offset))
         case {"mark": int(mark), "unknown": str(text)}:
             return Unknown(mark, text)
-        case {"lsn": str(lsn), "place": [int(segment), int(offset)]}:
-            return Captured(Lsn.parse(lsn), SpoolPlace(segment, offset))
         case {"error": str(text), "retry": bool(retry), "replaced": bool(replaced), "private": bool(private)}:
             return Failed(text, retry, replaced, private)
         case {"behind": (str() | None) as why, "since": float(since)}:

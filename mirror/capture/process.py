@@ -12,7 +12,8 @@ Lines from the mirror            answered by (JSON, one object a line)
 ``mark <id> [now]``              ``{"mark": id, "lsn": "g:f"}`` once all that was committed is spooled
 ``locate <id> <s1> <s2> <f>``    ``{"mark": id, "lsn": "g:f"}`` once that frame is spooled, or
                                  ``{"mark": id, "unknown": text}`` if these salts were not seen for some seconds
-(unasked)                        ``{"lsn": "g:f", "place": [segment, offset]}`` after new commits
+(unasked)                        ``c <generation> <frame> <segment> <offset>`` after new commits: no JSON, as it is the
+                                 line of which there are many
 (unasked)                        ``{"error": text, "retry": bool, "replaced": bool, "private": bool}`` when following
                                  failed; ``private``: a program has a WAL index of its own
 (unasked)                        ``{"behind": text, "since": Unix time}`` when commits cannot be seen for a while, as
@@ -47,13 +48,18 @@ from mirror.core.faults import Faults, no_fault
 #: Seconds between two looks at the WAL index while commits come, and after a quiet while. Unpaced
 #: writers fill a generation of 1,000 frames in about 10 ms, so even the slow pace misses none.
 BUSY_INTERVAL, QUIET_INTERVAL = 0.0003, 0.002
+#: Seconds between two looks at the sockets while commits come.
+READ_INTERVAL = 0.001
+#: Seconds between two turns of a source of which such a look finds nothing: for all that is no commit.
+TURN_INTERVAL = 0.005
 #: Seconds without a commit after which a source rests (:mod:`mirror.capture.resting`); one that cannot is looked at
 #: at the slow pace, and tries it again after some time.
 QUIET_AFTER, REST_AGAIN = 1.0, 1.0
+#: Seconds for which a source that was just woken is looked at often: frames are written right before their commit is to
+#: be seen, unless they are synced in between. One that was woken by a line of the mirror rests again after that.
+JUST_WOKEN = 0.05
 #: Seconds for which a source that is alone is followed before messages are read.
 LONE_TURN = 0.008
-#: Seconds that epoll waits at least: it takes whole milliseconds.
-_SHORTEST_SELECT = 0.001
 #: Descriptors that one message on the inherited socket may bring.
 _MOST_DESCRIPTORS = 16
 
@@ -76,32 +82,57 @@ class Capture:
         self._input = b""
         self._sockets: list[socket.socket] = []
         """Descriptors of conversations that have not sent their line yet."""
+        self._often_until = 0.0
+        """Until when sources are looked at often."""
+        self._read_due = self._all_due = 0.0
+        """When the sockets are looked at, and when each that is awake has a turn, whether it has news or not."""
         self._ended = False
 
     def run(self) -> None:
         """Follow until the mirror is gone."""
-        last = time.monotonic()
+        due: list[Conversation] = []
         while not self._ended:
-            seconds = SHARED_TURN if len(self._awake) > 1 else LONE_TURN
-            more = lively = False
-            now = time.monotonic()
-            for conversation in list(self._awake):
-                more |= conversation.turn(seconds)
-                if conversation.lively:
-                    lively, conversation.lively = True, False
-                    conversation.rests_at = now + QUIET_AFTER
-                elif now > conversation.rests_at:
-                    self._lay_down(conversation, now)
-            now = time.monotonic()
-            if lively:
-                last = now
-            if self._awake:
-                self._read(0.0 if more else BUSY_INTERVAL if now - last < QUIET_AFTER else QUIET_INTERVAL)
+            if self._give_turns(due):
+                self._read(0.0)
+                due = list(self._awake)
+            elif self._awake:
+                due = self._watch()
             else:
-                self._read(self._resting.seconds(now))
-            for roused in self._resting.look(time.monotonic()):
-                self._awake[roused] = None
+                self._read(self._resting.seconds(time.monotonic()))
+                due = list(self._awake)
+            due += self._wake(self._resting.look(time.monotonic()))
             self._drop_closed()
+
+    def _give_turns(self, due: list[Conversation]) -> bool:
+        """Give each a turn; True if there may be more for one of them."""
+        seconds = SHARED_TURN if len(self._awake) > 1 else LONE_TURN
+        now = time.monotonic()
+        if len(due) == len(self._awake):
+            self._all_due = now + TURN_INTERVAL
+        more = False
+        for conversation in due:
+            if conversation.closed:
+                continue
+            more |= conversation.turn(seconds)
+            if conversation.lively:
+                conversation.lively = False
+                conversation.rests_at = self._often_until = now + QUIET_AFTER
+            elif now > conversation.rests_at:
+                self._lay_down(conversation, now)
+        return more
+
+    def _watch(self) -> list[Conversation]:
+        """Look at those that are awake until some have news, or it is time for all; whose turn it is then."""
+        interval = BUSY_INTERVAL if time.monotonic() < self._often_until else QUIET_INTERVAL
+        while True:
+            time.sleep(interval)  # epoll waits for whole milliseconds
+            now = time.monotonic()
+            if now >= self._read_due:
+                self._read_due = now + READ_INTERVAL
+                if self._read(0.0) or now >= self._all_due:
+                    return list(self._awake)
+            if found := [conversation for conversation in self._awake if conversation.has_news()]:
+                return found
 
     def _lay_down(self, conversation: Conversation, now: float) -> None:
         if self._resting.lay_down(conversation):
@@ -110,21 +141,29 @@ class Capture:
             conversation.rests_at = now + REST_AGAIN
 
     def _take_events(self) -> None:
-        for roused in self._resting.take_events():
-            self._awake[roused] = None
+        self._wake(self._resting.take_events())
+
+    def _wake(self, roused: list[Conversation]) -> list[Conversation]:
+        """These rest no more, because something was written; returns them."""
+        now = time.monotonic()
+        for conversation in roused:
+            self._awake[conversation] = None
+            conversation.rests_at = now + QUIET_AFTER
+            self._often_until = max(self._often_until, now + JUST_WOKEN)
+        return roused
 
     def _take_lines(self, conversation: Conversation) -> None:
         if self._resting.rouse(conversation):
             self._awake[conversation] = None
+            conversation.rests_at = time.monotonic() + JUST_WOKEN
         conversation.read()
 
-    def _read(self, seconds: float | None) -> None:
-        """Wait at most ``seconds`` for messages and events, and take them; None: until there is one."""
-        if seconds is not None and 0 < seconds < _SHORTEST_SELECT:
-            time.sleep(seconds)
-            seconds = 0.0
-        for key, _ in self._selector.select(seconds):
+    def _read(self, seconds: float | None) -> bool:
+        """Wait at most ``seconds`` for messages and events, and take them; None: until there is one. False: none."""
+        ready = self._selector.select(seconds)
+        for key, _ in ready:
             key.data()
+        return bool(ready)
 
     def _accept(self) -> None:
         """Begin the conversations that have come. Lines and descriptors come in the same order."""

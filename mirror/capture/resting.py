@@ -13,8 +13,8 @@ from typing import Generic, Protocol, TypeVar
 
 from mirror.capture.file_events import FileEvents
 
-#: Seconds in which each source is looked at once, and the parts in which that is done: so no look of many holds up
-#: those that are written.
+#: Seconds in which each source is looked at once, and in at most how many parts: so no look of many holds
+#: up those that are written.
 ROUND_SECONDS, ROUND_PARTS = 2.0, 10
 
 
@@ -94,9 +94,10 @@ class Resting(Generic[S]):
         """Look at some of them, if that is due; rouse those of which something has changed, and return them."""
         if not self._sleepers or now < self._next_part:
             return []
-        self._next_part = now + ROUND_SECONDS / ROUND_PARTS
+        parts = min(ROUND_PARTS, len(self._round))
+        self._next_part = now + ROUND_SECONDS / parts
         found = []
-        for sleeper in list(islice(self._round, -(-len(self._round) // ROUND_PARTS))):
+        for sleeper in list(islice(self._round, -(-len(self._round) // parts))):
             if sleeper.is_still():
                 del self._round[sleeper]
                 self._round[sleeper] = None

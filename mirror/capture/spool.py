@@ -43,7 +43,7 @@ import struct
 import time
 import zlib
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -74,11 +74,10 @@ class Kind(IntEnum):
     CHANGE = 5
 
 
-_KINDS = frozenset(Kind)
+_KINDS = {int(kind): kind for kind in Kind}
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """A place in the WAL, with all that is needed to go on from there and to prove that nothing is missing."""
 
     generation: int
@@ -103,7 +102,7 @@ class Cursor:
 
     def to_json(self) -> bytes:
         """The cursor as JSON."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(self._asdict()).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Cursor:
@@ -121,9 +120,9 @@ class SpoolPlace(NamedTuple):
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
-    """One record, and where it and its successor begin."""
+    """One record, and where it and its successor begin. (Not frozen: each commit makes one, and that takes longer.)"""
 
     kind: Kind
     generation: int
@@ -155,12 +154,15 @@ def segments(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("*.seg"))
 
 
-def read_record(descriptor: int, place: SpoolPlace) -> Record | None:
+def read_record(descriptor: int, place: SpoolPlace, ahead: bytes = b"", at: int = 0) -> Record | None:
     """Read one record from an open segment; None where there is no whole, undamaged record.
 
-    Raises ``NewerStateError`` for one that a newer mirror has written.
+    ``ahead``: what was read of the segment before; at index ``at`` it has what begins at the place, or a part of that.
+    Raises ``NewerStateError`` for a record that a newer mirror has written.
     """
-    head = os.pread(descriptor, RECORD_HEADER_SIZE, place.offset)
+    head = ahead[at : at + RECORD_HEADER_SIZE]
+    if len(head) < RECORD_HEADER_SIZE:
+        head = os.pread(descriptor, RECORD_HEADER_SIZE, place.offset)
     if len(head) < RECORD_HEADER_SIZE or zlib.crc32(head[: _HEADER.size]) != _CRC.unpack_from(head, _HEADER.size)[0]:
         return None
     magic, kind, big_endian, form, generation, first, count, sum1, sum2, time, size = _HEADER.unpack_from(head)
@@ -170,7 +172,9 @@ def read_record(descriptor: int, place: SpoolPlace) -> Record | None:
         raise newer_state(form, f"the spool's segment {place.segment}")
     if kind not in _KINDS:
         return None
-    payload = os.pread(descriptor, size, place.offset + RECORD_HEADER_SIZE)
+    payload = ahead[at + RECORD_HEADER_SIZE : at + RECORD_HEADER_SIZE + size]
+    if len(payload) < size:
+        payload = os.pread(descriptor, size, place.offset + RECORD_HEADER_SIZE)
     if len(payload) < size:
         return None
     if kind == Kind.FRAMES:
@@ -179,13 +183,13 @@ def read_record(descriptor: int, place: SpoolPlace) -> Record | None:
         page_size = size // count - FRAME_HEADER_SIZE
         if page_size not in PAGE_SIZES:
             return None
-        salts = frame_salts(payload[:FRAME_HEADER_SIZE])
+        salts = frame_salts(payload)
         if verify_frames(payload, page_size, big_endian, salts, (sum1, sum2)).count < count:
             return None
     elif zlib.crc32(payload) != sum1:
         return None
     end = SpoolPlace(place.segment, place.offset + RECORD_HEADER_SIZE + size)
-    return Record(Kind(kind), generation, first, count, time, payload, big_endian, (sum1, sum2), place, end)
+    return Record(_KINDS[kind], generation, first, count, time, payload, big_endian, (sum1, sum2), place, end)
 
 
 def _head(
@@ -195,10 +199,13 @@ def _head(
     return head + _CRC.pack(zlib.crc32(head))
 
 
-def _write_whole(descriptor: int, parts: Sequence[bytes], offset: int) -> None:
-    """Write all parts. What ends a write before its end is said by the next one, for the rest. Raises ``OSError``."""
+def _write_whole(descriptor: int, parts: Sequence[bytes], size: int, offset: int) -> None:
+    """Write all parts, ``size`` bytes. What ends a write before its end is said by the next one, for the rest.
+
+    Raises ``OSError``.
+    """
     done = os.pwritev(descriptor, parts, offset)
-    if done == sum(map(len, parts)):
+    if done == size:
         return
     data = b"".join(parts)
     while done < len(data):
@@ -388,7 +395,7 @@ class SpoolWriter:
             start = self._cursor_record(Kind.START, self.cursor, time) if self.cursor is not None else ()
             size = sum(map(len, start))
             if start:
-                _write_whole(descriptor, start, 0)
+                _write_whole(descriptor, start, size, 0)
             self._faults("spool:segment")
         except OSError as error:
             if descriptor >= 0:
@@ -402,14 +409,15 @@ class SpoolWriter:
         self.size += size
 
     def _append(self, record: tuple[bytes, bytes]) -> None:
-        size = sum(map(len, record))
+        size = len(record[0]) + len(record[1])
+        segment, offset = self.place
         self._faults("spool:append")
         try:
-            _write_whole(self._descriptor, record, self.place.offset)
+            _write_whole(self._descriptor, record, size, offset)
         except OSError as error:
-            raise self._no_room(segment_path(self.folder, self.place.segment), error) from error
+            raise self._no_room(segment_path(self.folder, segment), error) from error
         self._faults("spool:appended")
-        self.place = SpoolPlace(self.place.segment, self.place.offset + size)
+        self.place = SpoolPlace(segment, offset + size)
         self.size += size
 
     @staticmethod
@@ -447,8 +455,7 @@ def _after(cursor: Cursor, record: Record, count: int) -> Cursor:
     size = len(record.payload) // record.count
     heads = [record.payload[at : at + FRAME_HEADER_SIZE] for at in range(0, count * size, size)]
     commits = sum(head[4:8] != b"\0\0\0\0" for head in heads)
-    return replace(
-        cursor,
+    return cursor._replace(
         frame=record.first_frame + count - 1,
         checksum=frame_checksum(heads[-1]),
         changes=(cursor.changes + commits) & 0xFFFFFFFF,

@@ -26,23 +26,20 @@ a gap), and anything about files on which the program uses exclusive locking mod
 from __future__ import annotations
 
 import os
-import struct
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from mirror.capture.database_file import DatabaseFile
 from mirror.capture.index_watch import SEEN_BYTES, IndexWatch, stamps
+from mirror.capture.open_wal import OpenWal
 from mirror.capture.room import Room
 from mirror.capture.spool import Cursor, Kind, SpoolWriter
-from mirror.core.errors import FormatError, ReplacedError, SourceError
+from mirror.core.errors import ReplacedError, SourceError
 from mirror.core.positions import Lsn, Salts
 from mirror.sqlite.format.wal import (
     FRAME_HEADER_SIZE,
-    WAL_HEADER_SIZE,
     FrameRun,
-    WalHeader,
     frame_checksum,
     frame_offset,
     frame_salts,
@@ -50,7 +47,7 @@ from mirror.sqlite.format.wal import (
     seal_frames,
     verify_frames,
 )
-from mirror.sqlite.format.walindex import BOTH_COPIES, SALTS, SECOND_SALTS, WalIndexHeader
+from mirror.sqlite.format.walindex import WalIndexHeader
 
 #: Bytes copied out of the WAL at a time.
 CHUNK_BYTES = 1 << 20
@@ -81,9 +78,7 @@ class Follower:
         self._spool = spool
         self.room = Room(spool, spool_limit)
         """In the spool."""
-        self._wal = -1
-        # Read at each look (0.4 us) instead of mapped (0.06 us): if a program cuts a mapped file, SIGBUS ends us.
-        self._shm = -1
+        self._log = OpenWal(database)
         self._inodes: tuple[int, int, int] = (0, 0, 0)
         self._cursor: Cursor | None = spool.cursor
         self._settled: WalIndexHeader | None = None  # the index that attaching uses
@@ -114,21 +109,15 @@ class Follower:
     def open(self) -> None:
         """Open the files; raises ``SourceError``."""
         self.detach()
-        wal, shm = f"{self._database}-wal", f"{self._database}-shm"
         try:
-            self._wal = os.open(wal, os.O_RDONLY | os.O_NONBLOCK)  # never waits, even at a FIFO
-            self._shm = os.open(shm, os.O_RDONLY | os.O_NONBLOCK)
-            self._inodes = (
-                self._file.open(),
-                os.fstat(self._wal).st_ino,
-                os.fstat(self._shm).st_ino,
-            )
-            self._watch.open(self._file.descriptor, self._wal, self._shm)
+            wal, shm = self._log.open()
+            self._inodes = self._file.open(), wal, shm
+            self._watch.open(self._file.descriptor, self._log.wal, self._log.shm)
         except OSError as error:
             self.detach()
             raise SourceError(
                 "open the WAL",
-                wal,
+                f"{self._database}-wal",
                 error.strerror or str(error),
                 next_step="the database must be in WAL mode and not in exclusive locking mode",
                 retryable=True,
@@ -139,7 +128,7 @@ class Follower:
 
         Raises ``SourceError`` when the index has been between two states for long.
         """
-        self._settled = self._header(self._index())
+        self._settled = self._header(self._log.index())
         return self._settled is not None
 
     def attach(self, floor: int, forced: str = "") -> str | None:
@@ -155,8 +144,8 @@ class Follower:
             forced = self._watch.beside_old_log(self._cursor.salts, header.salts) or forced
         reason = forced or self._cannot_resume(self._cursor, header)
         if reason is None:
-            if self.cursor.frame and (head := self._read_wal_header(header.salts)) is not None:
-                self._cursor = replace(self.cursor, big_endian=head.big_endian)
+            if self.cursor.frame and (head := self._log.header(header.salts)) is not None:
+                self._cursor = self.cursor._replace(big_endian=head.big_endian)
             self._remember(self.cursor)
         else:
             self._gap(reason, header, floor)
@@ -166,10 +155,7 @@ class Follower:
         """Close the files."""
         self._watch.close()
         self._file.close()
-        for descriptor in (self._shm, self._wal):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._shm = self._wal = -1
+        self._log.close()
         self._seen = None
         self._counted = False
         self._reset = self._settled = self._unsettled_since = None
@@ -204,7 +190,7 @@ class Follower:
         if cursor.frame > header.last_frame:
             return f"the WAL went back from frame {cursor.frame} to {header.last_frame}"
         if cursor.frame:
-            head = os.pread(self._wal, FRAME_HEADER_SIZE, frame_offset(cursor.frame, cursor.page_size))
+            head = os.pread(self._log.wal, FRAME_HEADER_SIZE, frame_offset(cursor.frame, cursor.page_size))
             if len(head) < FRAME_HEADER_SIZE or (frame_salts(head), frame_checksum(head)) != (
                 cursor.salts,
                 cursor.checksum,
@@ -223,7 +209,7 @@ class Follower:
         if self._reset is not None:
             self._go_on_with_reset(self._reset)
             return True
-        index = self._index()
+        index = self._log.index()
         quiet = index == self._seen
         if time.monotonic() - self._looked >= (REPLACED_INTERVAL if quiet else REPLACED_BUSY_INTERVAL):
             self._look_for_replacement()
@@ -241,14 +227,20 @@ class Follower:
             self._go_on_with_reset(self._follow_reset(header, why))
             return True
         if header.last_frame > self.cursor.frame:
-            return self._take(header)
+            return self._take(header, index)
         if header.last_frame < self.cursor.frame:
             self._gap(f"the WAL went back from frame {self.cursor.frame} to {header.last_frame}", header)
             return True
-        self._cursor = replace(self.cursor, changes=header.changes)
+        self._cursor = self.cursor._replace(changes=header.changes)
         self._counted = True
         self._seen = index
         return False
+
+    def has_news(self) -> bool:
+        """Whether :meth:`poll` has something to take: a look that costs little. Raises ``OSError``."""
+        if self._log.shm < 0 or self._full:
+            return False
+        return self._seen is None or self._log.differs_from(self._seen)
 
     def target(self) -> Lsn | None:
         """The position of all that is committed now; None while a reset has still to be followed.
@@ -256,7 +248,7 @@ class Follower:
         Raises as :meth:`poll` does.
         """
         self._look_for_replacement()
-        header = WalIndexHeader.parse(self._index())
+        header = WalIndexHeader.parse(self._log.index())
         if header is None or header.salts != self.cursor.salts:
             return None
         return Lsn(self.cursor.generation, header.last_frame)
@@ -268,11 +260,11 @@ class Follower:
 
     def watched(self) -> list[int]:
         """The descriptors of the files that are written before a commit is to be seen, and otherwise."""
-        return [self._wal, self._file.descriptor] if self._wal >= 0 else []
+        return [self._log.wal, self._file.descriptor] if self._log.wal >= 0 else []
 
     def sight(self) -> object:
         """All in which a change shows that :meth:`poll` would notice; None while not attached. Raises ``OSError``."""
-        return None if self._shm < 0 else (stamps(self._database), os.pread(self._shm, SEEN_BYTES, 0))
+        return None if self._log.shm < 0 else (stamps(self._database), os.pread(self._log.shm, SEEN_BYTES, 0))
 
     def look_soon(self) -> None:
         """Have the next :meth:`poll` look whether the files were replaced."""
@@ -280,12 +272,7 @@ class Follower:
 
     def is_settled(self) -> bool:
         """Whether all is taken that there is, and nothing is to be looked at again if nothing changes."""
-        return not self._full and self._reset is None and self._seen == self._index() and self._watch.is_settled
-
-    def _index(self) -> bytes:
-        if self._shm < 0:
-            raise SourceError("follow the WAL", str(self._database), "not attached")
-        return os.pread(self._shm, BOTH_COPIES, 0)
+        return not self._full and self._reset is None and self._seen == self._log.index() and self._watch.is_settled
 
     def _look_for_replacement(self) -> None:
         try:
@@ -299,23 +286,26 @@ class Follower:
         self._watch.look(self.cursor)
         self._looked = time.monotonic()  # only now: nothing is taken before what is wrong is put right
 
-    def _take(self, header: WalIndexHeader) -> bool:
+    def _take(self, header: WalIndexHeader, index: bytes) -> bool:
+        """Take what this index, in the form that was read, calls committed, at most a chunk; True if there is more."""
         cursor = self._with_wal_header(header)
         if cursor is None:
             return True
         frame_size = FRAME_HEADER_SIZE + cursor.page_size
         count = min(header.last_frame - cursor.frame, max(1, CHUNK_BYTES // frame_size))
-        data = os.pread(self._wal, count * frame_size, frame_offset(cursor.frame + 1, cursor.page_size))
-        if not self._still(header.salts):
+        data = os.pread(self._log.wal, count * frame_size, frame_offset(cursor.frame + 1, cursor.page_size))
+        if not self._log.is_still(header.salts):
             return True
         sealed, commits, whole = self._committed(data, count, cursor, seal=self._sealing)
         self._sealing = sealed is not data
-        self._append(cursor, sealed, count, commits, whole)
-        if self.cursor.frame == header.last_frame:
-            self._cursor = replace(self.cursor, changes=header.changes)
-            self._counted = True
-            return False
-        return True
+        if cursor.frame + count < header.last_frame:
+            self._append(cursor, sealed, count, whole, cursor.changes + commits)
+            return True
+        self._append(cursor, sealed, count, whole, header.changes)
+        self._counted = True
+        if not self._full:
+            self._seen = index
+        return False
 
     def _committed(self, data: bytes, count: int, at: Cursor, *, seal: bool) -> tuple[bytes, int, int]:
         """``count`` frames after ``at`` that the index, the same before and after they were read, calls committed.
@@ -337,15 +327,19 @@ class Follower:
             )
         return sealed, *scan_frames(sealed, at.page_size, at.salts)[1:]
 
-    def _append(self, before: Cursor, data: bytes, count: int, commits: int, whole: int) -> None:
-        """Spool frames; ``whole``: how many of them lead up to the last commit."""
+    def _append(self, before: Cursor, data: bytes, count: int, whole: int, changes: int) -> None:
+        """Spool frames; ``whole``: how many of them lead up to the last commit; ``changes``: iChange after them."""
         size = FRAME_HEADER_SIZE + before.page_size
         data = data[: count * size]
-        after = replace(
-            before,
-            frame=before.frame + count,
-            checksum=frame_checksum(data[-size:][:FRAME_HEADER_SIZE]),
-            changes=(before.changes + commits) & _MASK,
+        after = Cursor(
+            before.generation,
+            before.frame + count,
+            before.salts,
+            frame_checksum(data, (count - 1) * size),
+            changes & _MASK,
+            before.page_size,
+            before.big_endian,
+            before.inode,
         )
         self._spool.append(before, after, data, time.time())
         self._cursor = after  # only now: what could not be spooled is taken again
@@ -359,35 +353,10 @@ class Follower:
         """The cursor, at frame 0 with what the WAL's header says; None if the WAL was reset during the read."""
         if self.cursor.frame:
             return self.cursor
-        wal = self._read_wal_header(header.salts)
+        wal = self._log.header(header.salts)
         if wal is None:
             return None
-        return replace(self.cursor, checksum=wal.checksum, page_size=wal.page_size, big_endian=wal.big_endian)
-
-    def _read_wal_header(self, salts: Salts) -> WalHeader | None:
-        data = os.pread(self._wal, WAL_HEADER_SIZE, 0)
-        if not self._still(salts):
-            return None
-        try:
-            wal = WalHeader.parse(data)
-        except FormatError as error:
-            error.place = f"{self._database}-wal"
-            error.retryable = True
-            raise
-        if wal.salts != salts:
-            raise SourceError(
-                "read the WAL",
-                f"{self._database}-wal",
-                f"header has salts {wal.salts}, index {salts}",
-                retryable=True,
-            )
-        return wal
-
-    def _still(self, salts: Salts) -> bool:
-        """Whether the index still shows these salts, so that what was read just now is whole."""
-        index = self._index()
-        expected = struct.pack(">II", *salts)
-        return index[SALTS] == expected and index[SECOND_SALTS] == expected
+        return self.cursor._replace(checksum=wal.checksum, page_size=wal.page_size, big_endian=wal.big_endian)
 
     # -- resets and gaps ---------------------------------------------------------------------------
 
@@ -422,13 +391,13 @@ class Follower:
         found: list[tuple[bytes, FrameRun]] = []
         frame_size = FRAME_HEADER_SIZE + cursor.page_size
         offset = frame_offset(cursor.frame + 1, cursor.page_size)
-        head = os.pread(self._wal, FRAME_HEADER_SIZE, offset) if cursor.page_size else b""
+        head = os.pread(self._log.wal, FRAME_HEADER_SIZE, offset) if cursor.page_size else b""
         if len(head) < FRAME_HEADER_SIZE or frame_salts(head) != cursor.salts:
             return found  # the usual case: everything had been read
         size = max(1, CHUNK_BYTES // frame_size) * frame_size
         chain, read = cursor.checksum, 0
         while read < LEFTOVER_BYTES:
-            data = os.pread(self._wal, size, offset + read)
+            data = os.pread(self._log.wal, size, offset + read)
             run = verify_frames(data, cursor.page_size, cursor.big_endian, cursor.salts, chain)
             if run.count:
                 found.append((data, run))
@@ -446,25 +415,25 @@ class Follower:
         for number, (data, run) in enumerate(leftovers, 1):
             whole = run.commits[-1] + 1 if run.commits else 0
             count = whole if number == len(leftovers) else run.count
-            self._append(self.cursor, data, count, len(run.commits), whole)
+            self._append(self.cursor, data, count, whole, self.cursor.changes + len(run.commits))
             yield
 
     def _count_commits(self, header: WalIndexHeader) -> Generator[None, None, int | None]:
         """Commits among the frames that the index says the new generation has; None if it is gone again."""
         if header.last_frame == 0:
-            return 0 if self._still(header.salts) else None
-        wal = self._read_wal_header(header.salts)
+            return 0 if self._log.is_still(header.salts) else None
+        wal = self._log.header(header.salts)
         if wal is None:
             return None
         frame_size = FRAME_HEADER_SIZE + wal.page_size
-        commits, at = 0, replace(self.cursor, frame=0, salts=wal.salts, page_size=wal.page_size)
+        commits, at = 0, self.cursor._replace(frame=0, salts=wal.salts, page_size=wal.page_size)
         while True:
             count = min(header.last_frame - at.frame, max(1, CHUNK_BYTES // frame_size))
-            data = os.pread(self._wal, count * frame_size, frame_offset(at.frame + 1, wal.page_size))
-            if not self._still(header.salts):
+            data = os.pread(self._log.wal, count * frame_size, frame_offset(at.frame + 1, wal.page_size))
+            if not self._log.is_still(header.salts):
                 return None
             commits += self._committed(data, count, at, seal=False)[1]
-            at = replace(at, frame=at.frame + count)
+            at = at._replace(frame=at.frame + count)
             if at.frame == header.last_frame:
                 return commits
             yield

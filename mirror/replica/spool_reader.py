@@ -20,6 +20,9 @@ from mirror.capture.spool import Record, SpoolPlace, read_record, segment_path, 
 from mirror.core.errors import FormatError
 from mirror.core.faults import Faults, no_fault
 
+#: Bytes that are read at once. A record that is longer is read by itself.
+AHEAD_BYTES = 1 << 16
+
 
 class SpoolReader:
     """Reads the spool from a place on, and single pages at any place in it.
@@ -49,9 +52,16 @@ class SpoolReader:
 
         Raises ``FormatError`` where a record before ``until`` is damaged.
         """
+        ahead, begin = b"", place
         while until is None or place < until:
             try:
-                record = read_record(self._descriptor(place.segment), place)
+                descriptor = self._descriptor(place.segment)
+                at = place.offset - begin.offset
+                if begin.segment != place.segment or at >= len(ahead):
+                    last = until is not None and until.segment == place.segment
+                    size = min(AHEAD_BYTES, until.offset - place.offset) if until is not None and last else AHEAD_BYTES
+                    ahead, begin, at = os.pread(descriptor, size, place.offset), place, 0
+                record = read_record(descriptor, place, ahead, at)
             except FileNotFoundError as error:
                 if until is None:
                     return

@@ -16,7 +16,6 @@ import argparse
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from common import Figures, median, parser, scratch, write
@@ -131,7 +130,7 @@ def _replica(folder: Path, source: Path, job: str, **work: object) -> tuple[Repl
     places = []
     for payload, count, commit in _records(wal, header):
         last = payload[-FRAME_HEADER_SIZE - page_size :][:FRAME_HEADER_SIZE]
-        after = replace(cursor, frame=cursor.frame + count, checksum=frame_checksum(last))
+        after = cursor._replace(frame=cursor.frame + count, checksum=frame_checksum(last))
         writer.append(cursor, after, payload, time.time())
         cursor = after
         if commit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 from mirror.capture.spool import Cursor, Kind, SpoolWriter
@@ -76,8 +75,7 @@ class Filler:
             head = struct.pack(">II", pgno, size)
             chain = reference_checksum(head + image, "little", chain)
             data += head + struct.pack(">IIII", *before.salts, *chain) + image
-        after = replace(
-            before,
+        after = before._replace(
             frame=before.frame + len(frames),
             checksum=frame_checksum(data[-536:]),
             changes=before.changes + sum(size > 0 for _, size in frames),

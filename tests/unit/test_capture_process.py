@@ -34,6 +34,7 @@ from mirror.capture.link import (
     Message,
     Unknown,
 )
+from mirror.capture.spool import SpoolPlace
 from mirror.core.errors import SourceError
 from mirror.core.faults import no_fault
 from mirror.core.positions import Lsn, Salts
@@ -203,6 +204,26 @@ def test_a_closed_link_is_one_that_has_ended(folder: Path) -> None:
     tail.close()
     for end in (theirs, bell, ring):
         end.close()
+
+
+def test_of_progress_that_comes_together_the_last_is_read() -> None:
+    """In order with all else that was said; a line may come in two parts."""
+    ours, theirs = socket.socketpair()
+    link = CaptureLink(ours)
+    failure = {"error": "full", "retry": True, "replaced": False, "private": False}
+    said = b"c 1 2 1 100\nc 1 4 1 200\n" + json.dumps(failure).encode() + b"\nc 1 5 1 300\nc 2 0 2 52\nc 2 7 2"
+    theirs.sendall(said)
+    failed = Failed("full", retryable=True, replaced=False)
+    last = Captured(Lsn(2, 0), SpoolPlace(2, 52))
+    assert link.read() == [Captured(Lsn(1, 4), SpoolPlace(1, 200)), failed, last]
+    theirs.sendall(b" 900\n")
+    assert link.read() == [Captured(Lsn(2, 7), SpoolPlace(2, 900))]
+    for wrong in (b"c 1 2 3\n", b"c 1 2 3 4 5\n", b"c 1 2 3 x\n"):
+        theirs.sendall(wrong)
+        with pytest.raises(SourceError, match="unexpected message"):
+            link.read()
+    link.close()
+    theirs.close()
 
 
 def test_a_process_that_cannot_be_started(

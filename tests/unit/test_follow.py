@@ -780,6 +780,31 @@ def test_a_full_spool_gives_way_to_whoever_cannot_make_room_before(full: Capture
     assert full.follower.cursor.lsn == full.follower.target() == target
 
 
+def test_a_look_at_the_index_tells_whether_there_is_something_to_take(source: Source, capture: Capture) -> None:
+    """Nothing that was taken, or that does not move the index, is news; a commit is, and so is a reset."""
+    follower = capture.follower
+    assert not follower.has_news()
+    source.commit()
+    assert follower.has_news() and follower.has_news()
+    assert not follower.poll() and not follower.has_news(), "one turn takes it, and no other looks at it again"
+    assert follower.is_settled()
+    source.checkpoint("PASSIVE")
+    assert not follower.has_news()
+    source.checkpoint("RESTART")
+    source.commit()
+    assert follower.has_news()
+    capture.poll()
+    assert not follower.has_news()
+    follower.detach()
+    assert not follower.has_news()
+
+
+def test_for_a_full_spool_there_is_no_news(source: Source, full: Capture) -> None:
+    """Room comes by pruning, which the index does not tell."""
+    source.commit()
+    assert not full.follower.has_news() and not full.follower.is_settled()
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_transaction_larger_than_the_spool(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarted: bool

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.capture.file_events import FileEvents
-from mirror.capture.resting import ROUND_PARTS, Resting
+from mirror.capture.resting import ROUND_PARTS, ROUND_SECONDS, Resting
 from tests.support.waiting import until
 
 #: inotify is Linux'.
@@ -72,6 +72,14 @@ def test_without_an_event_a_look_wakes_it(tmp_path: Path) -> None:
         assert resting.seconds(now) is not None
         found += resting.look(now + part * 1000.0)
     assert found == [sources[17]] and len(resting) == 24 and sources[17].woken == 1
+
+
+def test_one_is_looked_at_once_in_a_round(tmp_path: Path) -> None:
+    """And nobody is woken for the parts of the others that there are not."""
+    resting, source = Resting[Source](), Source(tmp_path / "one")
+    assert resting.lay_down(source)
+    now = time.monotonic()
+    assert resting.look(now) == [] and resting.seconds(now) == ROUND_SECONDS
 
 
 def test_what_is_not_settled_or_cannot_be_watched_does_not_rest(

@@ -27,6 +27,7 @@ from mirror.capture.spool import (
 )
 from mirror.core.errors import MirrorError, StateError
 from mirror.core.positions import Salts
+from mirror.replica import spool_reader as spool_reader_module
 from mirror.replica.spool_reader import SpoolReader
 from tests.support.descriptors import own_descriptors
 from tests.support.spooling import Filler, bytes_of, opened, page, restore
@@ -146,6 +147,21 @@ def test_reading_stops_at_the_given_place(spool_folder: Path) -> None:
         following = SpoolPlace(record.end.segment + 1, 0)
         if following in [other.place for other in records]:
             assert read(spool_folder, until=following)[:count] == records[:count]
+
+
+@pytest.mark.usefixtures("small_segments")
+@pytest.mark.parametrize("ahead", [1, RECORD_HEADER_SIZE, RECORD_HEADER_SIZE + FRAME + 10, 3000])
+def test_how_much_is_read_at_once_makes_no_difference(
+    spool_folder: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """Records begin and end anywhere in it, and may be longer."""
+    fill(spool_folder)
+    records = read(spool_folder)
+    monkeypatch.setattr(spool_reader_module, "AHEAD_BYTES", ahead)
+    assert read(spool_folder) == records
+    for count, record in enumerate(records, start=1):
+        assert read(spool_folder, until=record.end) == records[:count]
+        assert read(spool_folder, record.place) == records[count - 1 :]
 
 
 @pytest.mark.usefixtures("small_segments")

@@ -17,6 +17,7 @@ from mirror.sqlite.format.wal import (
     frame_checksum,
     frame_offset,
     frame_salts,
+    scan_frames,
     seal_frames,
     verify_frames,
 )
@@ -219,6 +220,19 @@ def test_a_partial_last_frame_is_ignored(cut: int) -> None:
     data = wal[32 : frame_offset(4, 512) + cut]
     run = verify_frames(data, 512, False, header.salts, header.checksum)
     assert (run.count, run.commits) == (3, (1, 2))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 535])
+def test_headers_alone_tell_salts_and_commits(cut: int) -> None:
+    """Up to the first frame of other salts; what is no whole frame is ignored."""
+    wal = load("wal-512")
+    salts = WalHeader.parse(wal).salts
+    assert scan_frames(wal[32 : frame_offset(9, 512)], 512, salts) == (8, 3, 8)
+    assert scan_frames(wal[32 : frame_offset(6, 512) + cut], 512, salts) == (5, 2, 3)
+    other = bytearray(wal[32:])
+    other[2 * 536 + 8] ^= 1
+    assert scan_frames(bytes(other), 512, salts) == (2, 1, 2)
+    assert scan_frames(b"", 512, salts) == (0, 0, 0)
 
 
 def test_no_frames() -> None:

@@ -38,7 +38,7 @@ since each frame stores its sum, each link of the chain is tested by itself.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -55,6 +55,8 @@ PAGE_SIZES = frozenset(1 << bits for bits in range(9, 17))
 _MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683
 _MASK = 0xFFFFFFFF
 _BIG, _LITTLE = np.dtype(">u4"), np.dtype("<u4")
+
+_SUM, _SALTS = struct.Struct(">16xII"), struct.Struct(">8xII")
 
 Words = NDArray[np.uint32]
 Checksum = tuple[int, int]
@@ -115,6 +117,20 @@ def _weights(page_size: int) -> tuple[Words, tuple[int, int, int]]:
     return frame, (a, b, d)
 
 
+@lru_cache(maxsize=8)
+def _frame_header(page_size: int) -> struct.Struct:
+    """The six words of a frame's header, without its page."""
+    return struct.Struct(f">6I{page_size}x")
+
+
+def _headers(data: bytes, page_size: int) -> Iterator[tuple[int, ...]]:
+    """Those of the whole frames in ``data``: page number, size, salt-1, salt-2, and the two sums."""
+    frame_size = FRAME_HEADER_SIZE + page_size
+    if extra := len(data) % frame_size:
+        data = data[:-extra]
+    return _frame_header(page_size).iter_unpack(data)
+
+
 @dataclass(frozen=True, slots=True)
 class FrameRun:
     """The frames at the start of a buffer that continue a known chain."""
@@ -141,15 +157,13 @@ def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, s
     total = len(data) // frame_size
     if total == 0:
         return FrameRun(0, (), [])
-    shape = total, frame_size // 4
-    raw = np.ndarray(shape, _BIG, data)
-    header = raw[:, :6].tolist()
-    _, (a, b, d) = _weights(page_size)
-    added = _added(raw, page_size, big_endian, data)
+    weights, (a, b, d) = _weights(page_size)
+    added = _added(data, (total, frame_size // 4), weights, big_endian)
     s0, s1 = seed
     commits: list[int] = []
     checksums: list[Checksum] = []
-    for (add0, add1), (_, size, salt1, salt2, sum0, sum1) in zip(added, header, strict=True):
+    headers = _headers(data, page_size)
+    for (add0, add1), (_, size, salt1, salt2, sum0, sum1) in zip(added, headers, strict=True):
         s0, s1 = (a * s0 + b * s1 + add0) & _MASK, (b * s0 + d * s1 + add1) & _MASK
         if s0 != sum0 or s1 != sum1 or (salt1, salt2) != salts:
             break
@@ -159,10 +173,9 @@ def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, s
     return FrameRun(len(checksums), tuple(commits), checksums)
 
 
-def _added(raw: NDArray[np.uint32], page_size: int, big_endian: bool, data: bytes) -> list[list[int]]:
-    """What each frame's words add to the two sums. ``raw``: the frames as big-endian words."""
-    words = raw.astype(np.uint32) if big_endian else np.ndarray(raw.shape, _LITTLE, data)
-    weights, _ = _weights(page_size)
+def _added(data: bytes, shape: tuple[int, int], weights: Words, big_endian: bool) -> list[list[int]]:
+    """What each frame's words add to the two sums. ``shape``: frames, and words of each."""
+    words = np.ndarray(shape, _BIG, data).astype(np.uint32) if big_endian else np.ndarray(shape, _LITTLE, data)
     # Not `words @ weights.T`: numpy has no fast matrix product for integers.
     found: list[list[int]] = np.einsum("fw,sw->fs", words, weights).tolist()
     return found
@@ -182,9 +195,10 @@ def seal_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, see
     if not (own | ~raw[:, 2:6].any(axis=1)).all():
         return None
     sealed = raw.copy()
-    _, (a, b, d) = _weights(page_size)
+    weights, (a, b, d) = _weights(page_size)
+    added = _added(data, (total, frame_size // 4), weights, big_endian)
     s0, s1 = seed
-    for frame, (add0, add1) in zip(sealed, _added(raw, page_size, big_endian, data), strict=True):
+    for frame, (add0, add1) in zip(sealed, added, strict=True):
         s0, s1 = (a * s0 + b * s1 + add0) & _MASK, (b * s0 + d * s1 + add1) & _MASK
         frame[2:6] = (*salts, s0, s1)
     return sealed.tobytes()
@@ -196,13 +210,16 @@ def scan_frames(data: bytes, page_size: int, salts: Salts) -> tuple[int, int, in
     Returns the number of frames from the start that carry ``salts``, how many of them are commits, and
     the number of frames up to the last commit.
     """
-    frame_size = FRAME_HEADER_SIZE + page_size
-    total = len(data) // frame_size
-    raw = np.frombuffer(data, dtype=_BIG, count=total * frame_size // 4).reshape(total, frame_size // 4)
-    good = (raw[:, 2] == salts.salt1) & (raw[:, 3] == salts.salt2)
-    count = total if good.all() else int(np.argmin(good))
-    commits = np.flatnonzero(raw[:count, 1])
-    return count, len(commits), int(commits[-1]) + 1 if len(commits) else 0
+    good = commits = whole = 0
+    own1, own2 = salts
+    for _, size, salt1, salt2, _, _ in _headers(data, page_size):
+        if salt1 != own1 or salt2 != own2:
+            break
+        good += 1
+        if size:
+            commits += 1
+            whole = good
+    return good, commits, whole
 
 
 def frame_offset(frame: int, page_size: int) -> int:
@@ -212,10 +229,10 @@ def frame_offset(frame: int, page_size: int) -> int:
 
 def frame_salts(header: bytes) -> Salts:
     """The salts in a frame header of 24 bytes."""
-    return Salts(*struct.unpack_from(">II", header, 8))
+    return Salts(*_SALTS.unpack_from(header))
 
 
-def frame_checksum(header: bytes) -> Checksum:
-    """The checksum stored in a frame header of 24 bytes."""
-    first, second = struct.unpack_from(">II", header, 16)
+def frame_checksum(data: bytes, offset: int = 0) -> Checksum:
+    """The checksum stored in the frame header of 24 bytes at an offset."""
+    first, second = _SUM.unpack_from(data, offset)
     return first, second

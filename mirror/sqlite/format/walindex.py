@@ -22,7 +22,7 @@ right checksum has a consistent header. Source: ``WalIndexHdr`` in SQLite's wal.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mirror.core.positions import Salts
 from mirror.sqlite.format.wal import VERSION, checksum_words
@@ -33,9 +33,10 @@ BOTH_COPIES = 2 * INDEX_HEADER_SIZE
 #: Where the salts are in the two copies.
 SALTS, SECOND_SALTS = slice(32, 40), slice(80, 88)
 
+_WORDS, _PAGE_SIZE, _SALTS = struct.Struct("=12I"), struct.Struct("=14xH"), struct.Struct(">32xII")
 
-@dataclass(frozen=True, slots=True)
-class WalIndexHeader:
+
+class WalIndexHeader(NamedTuple):
     """What the WAL index says is committed."""
 
     changes: int
@@ -52,10 +53,8 @@ class WalIndexHeader:
         first = data[:INDEX_HEADER_SIZE]
         if len(data) < BOTH_COPIES or first != data[INDEX_HEADER_SIZE:BOTH_COPIES]:
             return None
-        version, changes, init, size, last, pages = struct.unpack_from("=I4xIBxHII", first)
-        if version != VERSION or not init:
+        words = _WORDS.unpack(first)
+        if words[0] != VERSION or not first[12] or checksum_words(words[:10]) != words[10:]:
             return None
-        if checksum_words(struct.unpack_from("=10I", first)) != struct.unpack_from("=2I", first, 40):
-            return None
-        salts = Salts(*struct.unpack_from(">II", first, 32))
-        return cls(changes, 65536 if size == 1 else size, last, pages, salts)
+        (size,) = _PAGE_SIZE.unpack_from(first)
+        return cls(words[2], 65536 if size == 1 else size, words[4], words[5], Salts(*_SALTS.unpack_from(first)))
