@@ -10,8 +10,6 @@ import os
 import re
 import sys
 
-from rich.cells import cell_len
-
 #: What :func:`wrapped` does not break, and with what further lines begin.
 _WORDS = re.compile(r"\S*`[^`]*`\S*|\S+")
 _INDENT = "  "
@@ -45,6 +43,8 @@ def wrapped(line: str, width: int, used: int = 0) -> list[str]:
     A command in back-ticks is never broken, so that it can be copied: if it is longer than a line, the terminal shows
     it on several. ``used``: characters that the first line has already.
     """
+    from rich.cells import cell_len  # only a terminal needs it
+
     room = max(width - used, 1)
     if cell_len(line) <= room:
         return [line]
