@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from mirror.core.config.change_options import secret_of
 from mirror.core.config.settings import Settings
-from mirror.sidecar.changes.hub import Changes, ChangesSettings
-from mirror.sidecar.changes.to_webhook import Webhook
+
+# What it needs is loaded where a feed is configured: it would lie in memory all the time.
+if TYPE_CHECKING:
+    from mirror.sidecar.changes.hub import Changes, ChangesSettings
 
 
 def changes_settings(settings: Settings, environment: Mapping[str, str] = os.environ) -> ChangesSettings | None:
@@ -17,12 +20,15 @@ def changes_settings(settings: Settings, environment: Mapping[str, str] = os.env
     options = settings.changes
     if options is None:
         return None
+    from mirror.sidecar.changes.hub import ChangesSettings
+    from mirror.sidecar.changes.to_webhook import Webhook
+
     webhook = None
     if options.webhook is not None:
         webhook = Webhook(options.webhook, secret_of(environment), frozenset(options.tables))
     redis = None
     if settings.storage.redis is not None:
-        from mirror.hot.connection import address_in  # takes long to load, and many have none
+        from mirror.hot.connection import address_in
 
         redis = address_in(settings.storage, environment)
     return ChangesSettings(redis, options.keep, options.log, webhook)
@@ -35,6 +41,8 @@ def changes_of(settings: Settings, dsn: str) -> Iterator[Changes | None]:
     if wished is None:
         yield None
         return
+    from mirror.sidecar.changes.hub import Changes
+
     made = Changes(wished, dsn)
     made.start()
     try:

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from mirror.cli.groups import Commands
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
-from mirror.cli.output import print_line, short
+from mirror.cli.output import print_line
+from mirror.cli.plain import short
 from mirror.core.commands import command
 from mirror.core.config.settings import Settings
 from mirror.core.words import counted, names_apart

@@ -24,7 +24,8 @@ from rich.live import Live
 from rich.text import Text
 
 from mirror.cli.logs import announce, colour_of, is_for_machines, is_quiet, log_to, start_log
-from mirror.cli.output import GOOD, print_line, printable, text, wrapped
+from mirror.cli.output import GOOD, print_line, text
+from mirror.cli.plain import printable, wrapped
 from mirror.core.redaction import redacted
 from mirror.core.status import Phase, ProgressReport
 from mirror.core.words import amount, counted, duration, names_apart

@@ -21,10 +21,14 @@ shows a secret (:mod:`mirror.core.redaction`). None has control characters or be
 contain names that come from outside. Of one kind no more than :data:`MOST` are written in :data:`SECONDS`, so that what
 fails for weeks does not fill the disk: a kind is one line of the program, but where a record is bound to a ``kind`` of
 its own (None: one that is always written).
+
+Loguru takes longer to load than a command that only asks a mirror takes to run. So it is not loaded here before there
+is a record: the log begins when the first module that logs has it loaded (:class:`_WhenLoaded`).
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import math
@@ -40,15 +44,17 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
-from loguru import logger
 
-from mirror.cli.output import printable, terminal_width, wrapped
+from mirror.cli.plain import printable, terminal_width, wrapped
 from mirror.core.config.log_settings import LogSettings
 from mirror.core.errors import MirrorError
 from mirror.core.redaction import redacted
 
 if TYPE_CHECKING:
-    from loguru import Message, Record
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+    from loguru import Logger, Message, Record
 
 #: Records of one kind in so many seconds.
 MOST, SECONDS = 20, 300.0
@@ -114,7 +120,33 @@ def start_log(settings: LogSettings | None = None) -> None:
     """Log as ``settings`` say from now on, to stderr: for a command that runs on. None: as before."""
     global _settings, _logs
     _settings, _logs = settings or _settings, _logs or settings is not None
-    log_to(sys.stderr)
+    if "loguru" in sys.modules:
+        log_to(sys.stderr)
+    elif _when_loaded not in sys.meta_path:
+        sys.meta_path.insert(0, _when_loaded)
+
+
+class _WhenLoaded:
+    """Finds loguru in place of Python, and has the log begin before whoever loads it can write a record."""
+
+    def find_spec(self, name: str, _path: object, _target: object = None) -> ModuleSpec | None:
+        """As the import system wants it; None for any other module."""
+        if name != "loguru":
+            return None
+        sys.meta_path.remove(self)
+        found = importlib.util.find_spec(name)
+        if found is not None and found.loader is not None:
+            load = found.loader.exec_module
+
+            def load_and_start(module: ModuleType) -> None:
+                load(module)
+                log_to(sys.stderr)
+
+            found.loader.exec_module = load_and_start  # type: ignore[method-assign]
+        return found
+
+
+_when_loaded = _WhenLoaded()
 
 
 def log_to(write: TextIO | Callable[[str], object], *, colour: bool = False) -> None:
@@ -122,6 +154,8 @@ def log_to(write: TextIO | Callable[[str], object], *, colour: bool = False) -> 
 
     ``write``: a function gets one record at a time, for a terminal. ``colour``: with colours.
     """
+    from loguru import logger
+
     level = _settings.level.upper()
     form: Callable[[Any], str]
     put: Callable[[str], object]
@@ -149,7 +183,13 @@ def log_to(write: TextIO | Callable[[str], object], *, colour: bool = False) -> 
 def end_log() -> None:
     """Say what was left out and is not told yet: the process ends."""
     for line in _limits.ended(math.inf):
-        logger.warning("{}", line)
+        _logger().warning("{}", line)
+
+
+def _logger() -> Logger:
+    from loguru import logger
+
+    return logger
 
 
 def _put(put: Callable[[str], object], line: str) -> None:
@@ -184,7 +224,7 @@ class _Libraries(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log it, as a record of its library."""
-        log = logger.bind(library=f"{record.name}:{record.lineno}").opt(exception=record.exc_info)
+        log = _logger().bind(library=f"{record.name}:{record.lineno}").opt(exception=record.exc_info)
         log.log(_level(record.levelno), "{}: {}", record.name, record.getMessage())
 
 
@@ -198,11 +238,11 @@ def _level(number: int) -> str:
 def _thread_ended(ended: threading.ExceptHookArgs) -> None:
     if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
         name = "a thread" if ended.thread is None else ended.thread.name
-        logger.opt(exception=ended.exc_value).error("{} has ended: {}", name, ended.exc_value)
+        _logger().opt(exception=ended.exc_value).error("{} has ended: {}", name, ended.exc_value)
 
 
 def _not_raised(what: sys.UnraisableHookArgs) -> None:
-    logger.opt(exception=what.exc_value).error("{}: {}", what.err_msg or "an exception was ignored", what.exc_value)
+    _logger().opt(exception=what.exc_value).error("{}: {}", what.err_msg or "an exception was ignored", what.exc_value)
 
 
 # -- what commands say themselves ----------------------------------------------------------------------
@@ -235,7 +275,7 @@ def announce(line: str, *, bad: bool = False, depth: int = 0, wrap: bool = True)
     it between words; else it is a command, to be copied.
     """
     if _is_logged():
-        logger.opt(depth=depth + 1).log("WARNING" if bad else "INFO", "{}", line)
+        _logger().opt(depth=depth + 1).log("WARNING" if bad else "INFO", "{}", line)
     elif bad or not is_quiet():
         click.echo("\n".join(_lines(line) if wrap else [printable(redacted(line))]), err=True)
 
@@ -246,7 +286,7 @@ def complain(text: str, error: MirrorError | None = None) -> None:
     ``error``: what the text is about, if it is one.
     """
     if _is_logged():
-        logger.bind(**({} if error is None else {"error": error})).opt(depth=1).error("{}", text)
+        _logger().bind(**({} if error is None else {"error": error})).opt(depth=1).error("{}", text)
     else:
         priority = f"<{_PRIORITIES['ERROR']}>" if _is_journal(sys.stderr) else ""
         said = "\n".join(_lines(f"mirror: {text}")) if sys.stderr.isatty() else f"mirror: {redacted(text)}"

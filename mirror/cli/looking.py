@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from mirror.cli.around import around_of
 from mirror.core.config.settings import Settings
 from mirror.core.status import AroundReport, StatusReport
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 #: Mirrors that are asked at the same time.
 _AT_ONCE = 256
@@ -31,12 +33,21 @@ class Looking:
     def __init__(self, settings: Settings, ask: Callable[[Path], StatusReport]) -> None:
         """``ask``: returns the status of a source."""
         self._settings, self._ask = settings, ask
-        self._asking = ThreadPoolExecutor(_AT_ONCE)
+        self._asking: ThreadPoolExecutor | None = None
+        """None: there was only one to ask."""
 
     def look(self) -> Seen:
         """The sources that there are now, and what each does. Raises ``ConfigError`` if there is none."""
-        reports = list(self._asking.map(self._ask, self._settings.known()))
+        known = self._settings.known()
+        reports = [self._ask(known[0])] if len(known) == 1 else list(self._pool().map(self._ask, known))
         return Seen(reports, around_of(reports, self._settings))
+
+    def _pool(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor  # loads slowly, and is for several
+
+        if self._asking is None:
+            self._asking = ThreadPoolExecutor(_AT_ONCE)
+        return self._asking
 
     def again(self, every: float, began: float) -> float:
         """When to look next (monotonic), ``every`` seconds after a look that ``began`` then and has just ended."""
@@ -46,4 +57,5 @@ class Looking:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._asking.shutdown(cancel_futures=True)
+        if self._asking is not None:
+            self._asking.shutdown(cancel_futures=True)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from loguru import logger
 
 from mirror.core.beginnings import beginning
 from mirror.core.commands import complete
@@ -27,7 +26,6 @@ from mirror.core.published import POSITION_FILE, mirrored_sources
 from mirror.core.source_settings import proposed_schema, remembered_schema
 from mirror.core.state_errors import file_error
 from mirror.core.status import Phase
-from mirror.postgres.profiles import CHOICES
 from mirror.sidecar.next_steps import if_moved
 
 if TYPE_CHECKING:
@@ -233,6 +231,7 @@ def own_schema_command(settings: Settings, source: Path, schema: str) -> str:
 
 def agent_and_profile(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--agent`` and ``--profile``; the command gets ``agent`` and ``profile``, None for one that is not given."""
+    from mirror.postgres.profiles import CHOICES  # most commands need none
 
     @wraps(command)
     def with_both(agent: str | None, profile: str, **own: Any) -> None:
@@ -279,7 +278,10 @@ def postgres_of(settings: Settings, making: Callable[[Path], None] | None = None
         yield settings.dsn
         return
     _require_embedded(settings)
-    from mirror.postgres.embedded import start_embedded  # takes longer to load than some commands to run
+    # They take longer to load than some commands to run.
+    from loguru import logger
+
+    from mirror.postgres.embedded import start_embedded
 
     server = start_embedded(settings.state_dir, making)
     if server.is_new and server.runs_as:
@@ -319,6 +321,8 @@ def _keep_running(server: EmbeddedPostgres, done: threading.Event) -> None:
 
     What keeps it from starting is logged once, however often that is tried.
     """
+    from loguru import logger
+
     logged = ""
     while not done.wait(LOOK_SECONDS):
         try:

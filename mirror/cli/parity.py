@@ -30,8 +30,8 @@ from mirror.cli.options import (
     replace_rows,
     schema_of,
 )
-from mirror.cli.output import Words, print_line
-from mirror.cli.parity_view import render
+from mirror.cli.output import print_line
+from mirror.cli.parity_view import Words, render
 from mirror.cli.running import gate_of
 from mirror.core.commands import complete
 from mirror.core.config.settings import Settings

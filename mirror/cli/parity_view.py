@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import ProgressColumn, Task
 from rich.table import Table
 from rich.text import Text
 
@@ -143,3 +144,15 @@ def _print_rows(table: TableReport, console: Console) -> None:
             print_prose(console, f"    {value}")
     if table.examples and table.more:
         print_prose(console, f"  … and {counted(table.more, 'more row', 'more rows')} of {table.table}")
+
+
+class Words(ProgressColumn):
+    """The description of a task, or one of its fields, beside its bar."""
+
+    def __init__(self, field: str | None = None) -> None:
+        super().__init__()
+        self._field = field
+
+    def render(self, task: Task) -> Text:
+        """The text."""
+        return text(task.description if self._field is None else task.fields[self._field])

@@ -24,7 +24,8 @@ from mirror.cli.options import (
     replace_rows,
     schema_of,
 )
-from mirror.cli.output import BAD, print_line, short
+from mirror.cli.output import BAD, print_line
+from mirror.cli.plain import short
 from mirror.cli.running import gate_of
 from mirror.core.commands import command
 from mirror.core.config.settings import Settings

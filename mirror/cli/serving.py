@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from mirror.cli.options import own_schema_command
-from mirror.cli.status import status_of, with_proof
+from mirror.cli.status import with_proof
 from mirror.core.config.settings import Settings
-from mirror.core.folders import source_folder
 from mirror.core.status import StatusReport
-from mirror.sidecar.alerts import Found, conditions
-from mirror.sidecar.changes.hub import Changes
 from mirror.sidecar.next_steps import next_steps
 from mirror.sidecar.pipeline import Pipeline
-from mirror.sidecar.serve.http import Address, Looks, StatusServer, free_bytes
-from mirror.sidecar.serve.metrics import Watched
-from mirror.sidecar.supervisor import STALLED_SECONDS, Supervisor
-from mirror.sidecar.webhook import Alerts
+from mirror.sidecar.supervisor import Supervisor
 
-#: Sources of which what only programs write to Postgres is counted anew each time that somebody looks at all of them:
-#: that takes some queries for each.
-MOST_REFRESHED = 20
+# What it needs is loaded where it is configured: most have none of it, and it would lie in memory all the time.
+if TYPE_CHECKING:
+    from mirror.sidecar.changes.hub import Changes
+    from mirror.sidecar.serve.http import StatusServer
 
 
 @contextmanager
@@ -31,6 +26,9 @@ def serving(settings: Settings, supervisor: Supervisor, changes: Changes | None)
     if settings.http is None:
         yield None
         return
+    from mirror.cli.looks import looks_of
+    from mirror.sidecar.serve.http import Address, StatusServer
+
     server = StatusServer(Address.of(settings.http), looks_of(settings, supervisor, changes))
     try:
         yield server
@@ -50,57 +48,15 @@ def watching(settings: Settings, supervisor: Supervisor) -> Iterator[None]:
     """Look at Redis, and tell the webhook what goes wrong, where these are configured. Raises ``ConfigError``."""
     with ExitStack() as stack:
         if settings.storage.redis is not None:
-            from mirror.sidecar.redis_watch import RedisWatch  # takes long to load, and most have none
+            from mirror.sidecar.redis_watch import RedisWatch
 
             redis = RedisWatch(settings.storage, supervisor.around)
             stack.callback(redis.stop)
             redis.start()
         if settings.alerts.webhook is not None:
-            alerts = _alerts(settings, supervisor)
+            from mirror.cli.looks import alerts_of
+
+            alerts = alerts_of(settings, supervisor)
             stack.callback(alerts.stop)
             alerts.start()
         yield
-
-
-def _alerts(settings: Settings, supervisor: Supervisor) -> Alerts:
-    looks = looks_of(settings, supervisor)
-
-    def find() -> Found:
-        return conditions(
-            [one.report for one in looks.watched()],
-            looks.stalled(),
-            free_bytes(looks.state_dir),
-            supervisor.around.redis,
-            settings.alerts,
-        )
-
-    folder = source_folder(settings.state_dir, settings.sources[0])
-    return Alerts(settings.alerts, find, supervisor.around, folder, socket.gethostname())
-
-
-def looks_of(settings: Settings, supervisor: Supervisor, changes: Changes | None = None) -> Looks:
-    """How the page, and alerts, see the mirror in this process."""
-
-    def watched() -> list[Watched]:
-        running = {pipeline.status.source: pipeline for pipeline in supervisor.pipelines}
-        for each in sorted(running.values(), key=lambda each: each.status.reads_due_at)[:MOST_REFRESHED]:
-            each.requests.refresh()
-        found = []
-        for source in supervisor.sources:
-            folder = source_folder(settings.state_dir, source)
-            if (pipeline := running.get(str(source))) is None:
-                report = status_of(source, settings)
-            else:
-                report = report_of(settings, pipeline)
-            found.append(Watched(report, folder))
-        return found
-
-    return Looks(
-        watched,
-        lambda: {pipeline.status.source: pipeline.status.history() for pipeline in supervisor.pipelines},
-        lambda: supervisor.stalled(STALLED_SECONDS),
-        settings.state_dir,
-        supervisor.around.report,
-        changes,
-        settings.options,
-    )

@@ -1,4 +1,7 @@
-"""``mirror status``: what the mirror of each source does."""
+"""``mirror status``: what the mirror of each source does.
+
+Programs ask with ``--json`` again and again: what only people are shown is loaded where it is shown.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,10 @@ from pathlib import Path
 import click
 import msgspec
 from msgspec.structs import replace
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from mirror.cli.gone import moved_from, rename_command
 from mirror.cli.looking import Looking, Seen
 from mirror.cli.options import common_even_if_broken, help_end, json_option, own_schema_command, schema_of
-from mirror.cli.output import print_line
-from mirror.cli.status_view import console_of, show
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import MirrorError, NotRunningError, StateError
@@ -89,7 +87,9 @@ def status(settings: Settings, debug: bool, as_json: bool, watch: bool, check: b
     if as_json:
         click.echo(msgspec.json.format(_document(seen), indent=2).decode())
     elif not check:
-        _show(console_of(), seen, settings)
+        from mirror.cli.status_screen import show_seen
+
+        show_seen(seen, settings)
     if check:
         sys.exit(_judged(seen, settings, quiet=as_json))
 
@@ -102,29 +102,15 @@ def _document(seen: Seen) -> bytes:
 
 
 def _watch(looking: Looking, settings: Settings, *, as_json: bool) -> None:
-    """Show it until Ctrl-C: in place on a terminal, one after the other elsewhere."""
-    console = console_of()
+    """Show it until Ctrl-C."""
+    looks = _looks(looking)
     if as_json:
-        for seen in _looks(looking):
+        for seen in looks:
             click.echo(_document(seen))
-    elif not console.is_terminal:
-        for seen in _looks(looking):
-            print_line(console, time.strftime("%Y-%m-%d %H:%M:%S%z"))
-            _show(console, seen, settings)
-            sys.stdout.flush()
     else:
-        shown = Text()
-        try:
-            with Live(console=console, screen=True, auto_refresh=False) as live:
-                for seen in _looks(looking):
-                    shown = _as_text(seen, settings, console)
-                    live.update(_cut(shown, console.height), refresh=True)
-        finally:
-            print_line(console, shown)
+        from mirror.cli.status_screen import watch
 
-
-def _show(console: Console, seen: Seen, settings: Settings) -> None:
-    show(console, seen.reports, seen.around, settings.problem, known_sources(settings.state_dir), settings.options)
+        watch(looks, settings)
 
 
 def _looks(looking: Looking) -> Iterator[Seen]:
@@ -134,32 +120,14 @@ def _looks(looking: Looking) -> Iterator[Seen]:
         time.sleep(max(0.0, looking.again(EVERY_SECONDS, began) - time.monotonic()))
 
 
-def _as_text(seen: Seen, settings: Settings, console: Console) -> Text:
-    """What would be printed, with the time in front."""
-    made = console_of(console.width)
-    with made.capture() as captured:
-        print_line(made, time.strftime("mirror status  %H:%M:%S  (Ctrl-C ends)"))
-        _show(made, seen, settings)
-    return Text.from_ansi(captured.get())
-
-
-def _cut(shown: Text, height: int) -> Text:
-    """As many of the lines as fit on the screen; the last one says how many more there are."""
-    lines = shown.split("\n")
-    for line in lines:
-        line.no_wrap, line.overflow = True, "ellipsis"
-    if len(lines) <= height:
-        return Text("\n").join(lines)
-    more = Text(f"… {len(lines) - height + 1:,} more lines: make the window higher, or name fewer sources", "dim")
-    return Text("\n").join([*lines[: height - 1], more])
-
-
 # -- for alerts ------------------------------------------------------------------------------------------
 
 
 def _judged(seen: Seen, settings: Settings, *, quiet: bool) -> int:
     """The exit code: 0 if all is as it should be. What is not is printed, unless ``quiet``."""
     # They take longer to load than a status takes to show.
+    from mirror.cli.output import print_line
+    from mirror.cli.status_view import console_of
     from mirror.sidecar.serve.health import ready
     from mirror.sidecar.serve.http import free_bytes
 

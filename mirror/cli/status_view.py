@@ -19,7 +19,8 @@ from rich.text import Text
 
 from mirror.cli import status_words as words
 from mirror.cli.around import around_lines, reads_text
-from mirror.cli.output import print_line, print_prose, print_table, printable, text
+from mirror.cli.output import print_line, print_prose, print_table, text
+from mirror.cli.plain import printable
 from mirror.core.happened import happened
 from mirror.core.peer import start_all_step, start_step
 from mirror.core.status import AroundReport, StatusReport, kept_text, named, rejected

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from mirror.cli.moved import look_for_strays
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
-from mirror.cli.output import BAD, GOOD, NOTE, print_line, short
+from mirror.cli.output import BAD, GOOD, NOTE, print_line
+from mirror.cli.plain import short
 from mirror.core.commands import command
 from mirror.core.config.settings import Settings
 from mirror.core.errors import ConfigError, SourceError

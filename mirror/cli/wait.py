@@ -14,7 +14,7 @@ import msgspec
 
 from mirror.cli import status_words as words
 from mirror.cli.options import common, help_end, json_option, own_schema_command, postgres_of, schema_of
-from mirror.cli.output import printable
+from mirror.cli.plain import printable
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, NotRunningError, SealedError

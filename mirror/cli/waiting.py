@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from mirror.cli.options import schema_of
-from mirror.cli.output import printable
+from mirror.cli.plain import printable
 from mirror.cli.running import gate_of
 from mirror.core.commands import completed
 from mirror.core.config.settings import Settings

@@ -8,7 +8,6 @@ name is random: containers with one state directory have processes of the same i
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -27,6 +26,8 @@ class Beginning:
     """Says that this process is about to mirror some sources, until :meth:`end` or the end of the block."""
 
     def __init__(self, state_dir: Path, sources: Sequence[Path]) -> None:
+        import secrets  # loads cryptography, which a command that only looks does without
+
         self._path = state_dir / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         self._made: list[Path] = []
         """The folders that it has made, the innermost first."""

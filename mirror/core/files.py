@@ -6,7 +6,6 @@ import fcntl
 import os
 import struct
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -67,6 +66,8 @@ def write_atomically(path: Path, data: bytes | bytearray, *, durable: bool) -> N
     survives a power cut once this returns; otherwise a power cut may leave the old content, or an empty file. Raises
     ``OSError``; the file is then unchanged. A process that is killed in between leaves a file ``.NAME.*.tmp``.
     """
+    import tempfile  # who only reads needs none of what it loads
+
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with open(descriptor, "wb") as file:

@@ -51,6 +51,7 @@ any of them, and what is not a request              ``{"answer": "refused", "err
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -316,8 +317,16 @@ AnyAnswer = (
     | Refused
 )
 
-_requests = msgspec.json.Decoder(AnyRequest)
-_answers = msgspec.json.Decoder(AnyAnswer)
+
+# To make one takes longer than most questions: a program needs the one, and the mirror the other.
+@cache
+def _requests() -> msgspec.json.Decoder[AnyRequest]:
+    return msgspec.json.Decoder(AnyRequest)
+
+
+@cache
+def _answers() -> msgspec.json.Decoder[AnyAnswer]:
+    return msgspec.json.Decoder(AnyAnswer)
 
 
 def line_of(message: Request | Answer) -> bytes:
@@ -328,8 +337,7 @@ def line_of(message: Request | Answer) -> bytes:
 def request_in(line: bytes) -> AnyRequest:
     """The request in a line; raises ``RequestError``."""
     try:
-        request: AnyRequest = _requests.decode(line)
-        return request
+        return _requests().decode(line)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors, and so is one of UTF-8
         raise RequestError("understand a request", detail=str(error)) from error
 
@@ -337,7 +345,6 @@ def request_in(line: bytes) -> AnyRequest:
 def answer_in(line: bytes) -> AnyAnswer:
     """The answer in a line; raises ``ValueError``."""
     try:
-        answer: AnyAnswer = _answers.decode(line)
-        return answer
+        return _answers().decode(line)
     except RecursionError as error:
         raise ValueError(str(error)) from error

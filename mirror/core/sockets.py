@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -109,6 +108,8 @@ def _aside(folder: Path) -> Path:
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     shared = ["/tmp"]  # noqa: S108 - require_private checks that it is ours
     with suppress(FileNotFoundError):  # no such directory can be written to
+        import tempfile
+
         shared.insert(0, tempfile.gettempdir())
     candidates = [Path(directory) / f"mirror-{os.geteuid()}" for directory in shared]
     if (runtime := _runtime_directory()) is not None:

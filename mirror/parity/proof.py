@@ -11,12 +11,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mirror.core.files import write_atomically
 from mirror.core.status import ProofReport
 from mirror.core.versions import require_format, stamped, without_stamp
-from mirror.parity.report import Status
+
+if TYPE_CHECKING:
+    from mirror.parity.report import Status
 
 #: Seconds after which a proof is stale: another program may have written to Postgres since.
 FRESH_SECONDS = 24 * 3600.0

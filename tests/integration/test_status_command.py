@@ -46,6 +46,28 @@ def pasted(cli: CommandLine, step: str) -> list[str]:
     return shlex.split((found[1] if found else step.removeprefix("mirror ")), comments=True)
 
 
+_LOADED = """
+import sys
+from mirror.cli.main import main
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [("status", "--json"), ("wait",), ("pause",)])
+def test_what_only_asks_loads_little(cli: CommandLine, source: Path, words: tuple[str, ...]) -> None:
+    """A program or a check may ask every second."""
+    with cli.up(source):
+        asking = CommandLine(cli.folder, cli.dsn, (sys.executable, "-c", _LOADED))
+        done = asking.run(*words, source)
+    assert done.code == 0, done
+    heavy = {"apsw", "asyncio", "concurrent.futures", "loguru", "numpy", "psutil", "psycopg", "redis", "watchfiles"}
+    heavy |= {"rich.console", "mirror.capture", "mirror.replica", "mirror.sqlite"}
+    assert not set(done.err.split()) & heavy
+
+
 def test_following_killed_and_started_again(cli: CommandLine, source: Path, writer: Writer) -> None:
     assert "never mirrored" in cli.run("status", source).out
     with cli.up(source) as process:

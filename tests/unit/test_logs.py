@@ -468,3 +468,23 @@ def test_what_comes_once_is_never_left_out() -> None:
     limits = Limits()
     assert all(limits.allows(None, "a table", 0.0) for _ in range(MOST + 5))
     assert limits.ended(math.inf) == []
+
+
+_LATE = """
+import sys
+from mirror.cli.logs import start_log
+from mirror.core.redaction import remember_secret
+remember_secret("not-to-be-seen")
+start_log()
+start_log()
+assert "loguru" not in sys.modules
+from loguru import logger
+logger.debug("below the level")
+logger.info("with {}", "not-to-be-seen")
+"""
+
+
+def test_the_log_begins_with_whoever_logs_first() -> None:
+    """Loguru's own would show all, to the point of secrets."""
+    done = subprocess.run([sys.executable, "-c", _LATE], capture_output=True, text=True, check=True)
+    assert re.fullmatch(rf"{RFC3339.pattern} INFO +with hidden\n", done.stderr), done.stderr
