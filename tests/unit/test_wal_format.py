@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import struct
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,8 @@ from mirror.core.errors import FormatError, MirrorError
 from mirror.core.positions import Salts
 from mirror.sqlite.format.wal import (
     WalHeader,
+    _sums,
+    _sums_plainly,
     checksum_words,
     frame_checksum,
     frame_offset,
@@ -138,6 +142,22 @@ def test_verify_frames_is_the_loop(count: int, random: random.Random, order: str
     assert run.commits == tuple(i for i, frame in enumerate(frames) if frame[1])
     for index in range(count):
         assert run.checksum(index) == frame_checksum(wal[frame_offset(index + 1, size) :][:24])
+    given = wal[32:], count, size, header.big_endian, header.checksum
+    assert run.checksums == list(_sums(*given)) == list(_sums_plainly(*given))
+
+
+def test_a_few_frames_are_tested_without_numpy() -> None:
+    """In the process that captures, which needs it for nothing else."""
+    code = (
+        "import mirror.capture.process, sys\n"
+        "from mirror.sqlite.format.wal import WalHeader, verify_frames\n"
+        "wal = sys.stdin.buffer.read(); header = WalHeader.parse(wal)\n"
+        "for times in 1, 100:\n"
+        "    run = verify_frames(wal[32:] * times, 512, False, header.salts, header.checksum)\n"
+        "    print(run.count, 'numpy' in sys.modules)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], input=load("wal-512"), capture_output=True, check=True)
+    assert found.stdout.decode().split() == ["8", "False", "8", "True"]
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -33,32 +33,38 @@ header's) over the first 8 bytes of the frame header and the page, taken as pair
 That is linear: after n pairs ``s = A**n s + sum(A**(n-1-i) (x_i, x_i + y_i))`` with
 ``A = ((1, 1), (1, 2))``. So what the words of all frames of a buffer add is one matrix product, and
 since each frame stores its sum, each link of the chain is tested by itself.
+
+That product is numpy's, which takes 14 MB of memory. The process that captures would need it for nothing else, so it is
+imported when there are more frames to test than :data:`FEW_FRAMES`; where it is loaded, it is used for all.
 """
 
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from mirror.core.errors import FormatError
 from mirror.core.positions import Salts
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 WAL_HEADER_SIZE = 32
 FRAME_HEADER_SIZE = 24
 VERSION = 3007000
 PAGE_SIZES = frozenset(1 << bits for bits in range(9, 17))
 _MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683
+#: Frames that are tested without numpy, which takes some 0.1 ms for each of 4 KB.
+FEW_FRAMES = 64
 _MASK = 0xFFFFFFFF
-_BIG, _LITTLE = np.dtype(">u4"), np.dtype("<u4")
 
 _SUM, _SALTS = struct.Struct(">16xII"), struct.Struct(">8xII")
 
-Words = NDArray[np.uint32]
 Checksum = tuple[int, int]
 
 
@@ -102,11 +108,13 @@ def checksum_words(words: Sequence[int], seed: Checksum = (0, 0)) -> Checksum:
 
 
 @lru_cache(maxsize=8)
-def _weights(page_size: int) -> tuple[Words, tuple[int, int, int]]:
+def _weights(page_size: int) -> tuple[NDArray[np.uint32], tuple[int, int, int]]:
     """Weights of a frame's words (0 for salts and sums) in s0 and s1, shape (2, words), and ``A**pairs``.
 
     ``A**k`` is symmetric, ((a, b), (b, d)), and given as (a, b, d).
     """
+    import numpy as np
+
     frame = np.zeros((2, (FRAME_HEADER_SIZE + page_size) // 4), dtype=np.uint32)
     summed = [0, *range(6, frame.shape[1], 2)]
     a, b, d = 1, 0, 1
@@ -153,29 +161,44 @@ def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, s
     ``seed``: the chain's value just before the first frame. Trailing bytes that make no whole
     frame are ignored.
     """
-    frame_size = FRAME_HEADER_SIZE + page_size
-    total = len(data) // frame_size
+    total = len(data) // (FRAME_HEADER_SIZE + page_size)
     if total == 0:
         return FrameRun(0, (), [])
-    weights, (a, b, d) = _weights(page_size)
-    added = _added(data, (total, frame_size // 4), weights, big_endian)
-    s0, s1 = seed
+    plainly = total <= FEW_FRAMES and "numpy" not in sys.modules
+    sums = (_sums_plainly if plainly else _sums)(data, total, page_size, big_endian, seed)
     commits: list[int] = []
     checksums: list[Checksum] = []
-    headers = _headers(data, page_size)
-    for (add0, add1), (_, size, salt1, salt2, sum0, sum1) in zip(added, headers, strict=True):
-        s0, s1 = (a * s0 + b * s1 + add0) & _MASK, (b * s0 + d * s1 + add1) & _MASK
-        if s0 != sum0 or s1 != sum1 or (salt1, salt2) != salts:
+    for checksum, (_, size, salt1, salt2, sum0, sum1) in zip(sums, _headers(data, page_size), strict=True):
+        if checksum != (sum0, sum1) or (salt1, salt2) != salts:
             break
         if size:
             commits.append(len(checksums))
-        checksums.append((s0, s1))
+        checksums.append(checksum)
     return FrameRun(len(checksums), tuple(commits), checksums)
 
 
-def _added(data: bytes, shape: tuple[int, int], weights: Words, big_endian: bool) -> list[list[int]]:
+def _sums(data: bytes, total: int, page_size: int, big_endian: bool, seed: Checksum) -> Iterator[Checksum]:
+    """The chain's value after each of so many frames."""
+    weights, (a, b, d) = _weights(page_size)
+    s0, s1 = seed
+    for add0, add1 in _added(data, (total, (FRAME_HEADER_SIZE + page_size) // 4), weights, big_endian):
+        s0, s1 = (a * s0 + b * s1 + add0) & _MASK, (b * s0 + d * s1 + add1) & _MASK
+        yield s0, s1
+
+
+def _sums_plainly(data: bytes, total: int, page_size: int, big_endian: bool, seed: Checksum) -> Iterator[Checksum]:
+    """The same without numpy."""
+    words = struct.Struct(f"{'>' if big_endian else '<'}2I16x{page_size // 4}I")
+    for frame in range(total):
+        seed = checksum_words(words.unpack_from(data, frame * words.size), seed)
+        yield seed
+
+
+def _added(data: bytes, shape: tuple[int, int], weights: NDArray[np.uint32], big_endian: bool) -> list[list[int]]:
     """What each frame's words add to the two sums. ``shape``: frames, and words of each."""
-    words = np.ndarray(shape, _BIG, data).astype(np.uint32) if big_endian else np.ndarray(shape, _LITTLE, data)
+    import numpy as np
+
+    words = np.ndarray(shape, ">u4", data).astype(np.uint32) if big_endian else np.ndarray(shape, "<u4", data)
     # Not `words @ weights.T`: numpy has no fast matrix product for integers.
     found: list[list[int]] = np.einsum("fw,sw->fs", words, weights).tolist()
     return found
@@ -188,9 +211,11 @@ def seal_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, see
     that it wrote again after it rolled back to a savepoint in a transaction larger than its cache, and
     begins the chain again after them.
     """
+    import numpy as np
+
     frame_size = FRAME_HEADER_SIZE + page_size
     total = len(data) // frame_size
-    raw = np.ndarray((total, frame_size // 4), _BIG, data)
+    raw: NDArray[np.uint32] = np.ndarray((total, frame_size // 4), ">u4", data)
     own = (raw[:, 2] == salts.salt1) & (raw[:, 3] == salts.salt2)
     if not (own | ~raw[:, 2:6].any(axis=1)).all():
         return None
