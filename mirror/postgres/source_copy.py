@@ -12,7 +12,7 @@ import apsw
 
 from mirror.core.errors import SourceError
 from mirror.core.quote import quoted
-from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
+from mirror.core.tables import ANY_TEXT, ANY_VALUE, Affinity, ColumnType, Table
 from mirror.postgres import kinds
 from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES
 from mirror.postgres.target import Target, TargetColumn
@@ -38,6 +38,9 @@ _MISFIT_TESTS = {
 
 #: Where psycopg would turn a value that does not fit into one that does; other types' dumpers refuse it.
 _CONVERTED_TYPES = frozenset({"boolean", "double precision", "numeric"})
+
+#: Types that hold reals alone.
+_DOUBLES = frozenset({ColumnType("double precision"), ColumnType("double precision", kinds.FOUND)})
 
 #: Bytes in an index entry for each byte of the value, where it is not of fixed size.
 _KEY_WEIGHTS = {"text": 1, "bytea": 1, "jsonb": 6}
@@ -78,7 +81,8 @@ class SourceCopy:
         try:
             self._db = apsw.Connection(
                 f"file:{quote(str(database.resolve()))}?immutable=1",
-                flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
+                # One thread uses it, so that no lock is needed for each value that is read.
+                flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOMUTEX,
             )
             self._size = database.stat().st_size
             self._db.create_scalar_function("mirror_surprise", _surprise, 0)
@@ -187,12 +191,8 @@ class SourceCopy:
         Ends with Surprise at a value that psycopg would convert, at a key or row that is too long, and where no
         column name is left for the rowid; with UnicodeDecodeError at broken text.
         """
-        results = []
-        for column in target.columns:
-            name = quoted(column.source)
-            if column.pg_type in _CONVERTED_TYPES:
-                name = _unless(_misfit_test(column).format(name), kinds.fast_sql(column.codec).format(name))
-            results.append(name)
+        affinities = {column.name: column.affinity for column in table.columns}
+        results = [_sent(column, affinities[column.source]) for column in target.columns]
         if target.key is None:
             rowid = self._rowid_name(table)
             if rowid is None:
@@ -252,6 +252,16 @@ def _misfit_test(column: TargetColumn) -> str:
     if (test := kinds.TESTS.get(column.codec)) is not None:
         return test
     return _MISFIT_TESTS[column.pg_type] if column.codec in ("", kinds.FOUND, ANY_TEXT.codec) else "0"
+
+
+def _sent(column: TargetColumn, affinity: Affinity) -> str:
+    """SQL for what psycopg is given of a column, which ends the query at a value that it would convert."""
+    name = quoted(column.source)
+    # From such a column SQLite gives no integer, and neither a text nor a blob is a double to psycopg.
+    only_reals = affinity == "REAL" and column.type in _DOUBLES
+    if only_reals or column.pg_type not in _CONVERTED_TYPES:
+        return name
+    return _unless(_misfit_test(column).format(name), kinds.fast_sql(column.codec).format(name))
 
 
 def _undecided_test(column: TargetColumn) -> str:
