@@ -108,7 +108,7 @@ class LeafReader:
         for pgno, image in zip(pages, images, strict=True):
             if len(image) < max(size, self._geometry.usable):
                 raise _no_leaf(pgno, image)
-        data = b"".join(images) + _PADDING
+        data = b"".join((*images, _PADDING))
         block = np.frombuffer(data, np.uint8, len(pages) * size).reshape(-1, size)
         counts = block[:, 3].astype(np.int64) << 8 | block[:, 4]
         wrong = (block[:, 0] != TABLE_LEAF) | (8 + 2 * counts > size)
@@ -119,8 +119,8 @@ class LeafReader:
         if only_first:
             counts = np.minimum(counts, 1)
         most = int(counts.max())
-        pairs = block[:, 8 : 8 + 2 * most].astype(np.int64)
-        pointers = (pairs[:, 0::2] << 8 | pairs[:, 1::2])[np.arange(most) < counts[:, None]]
+        arrays = np.ndarray((len(pages), most), ">u2", data, 8, (size, 2))
+        pointers = arrays[np.arange(most) < counts[:, None]].astype(np.int64)
         owners = np.repeat(np.arange(len(pages)), counts)
         outside = (pointers < lowest[owners]) | (pointers > size - 4)
         if outside.any():

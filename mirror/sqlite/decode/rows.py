@@ -30,8 +30,9 @@ PART_ROWS = 1 << 17
 _SHORT_KEY = 32
 #: A longer payload is read in pieces, so that it is not in memory beside its values.
 LARGE_BYTES = 1 << 20
-#: Headers of records that are kept with what follows from them, of each table.
-_PLANS = 1024
+#: Headers of records that are kept, of each table; and how often one is met before a plan is made, which takes as long
+#: as some records. (A row that changes mostly has the same header before and after.)
+_HEADERS, _TIMES_MET = 1024, 4
 #: From so many pages on, a rowid table's leaves are compared in blocks: each block costs as much as some pages alone.
 MANY_PAGES = 12
 #: Number of pages for which the result of comparing their cells is kept.
@@ -51,6 +52,7 @@ class RowFormat:
         "_defaults",
         "_encoding",
         "_keys",
+        "_met",
         "_order",
         "_plans",
         "_reals",
@@ -83,7 +85,8 @@ class RowFormat:
         if after is not None:
             self._order = [inverse[at] for at in carried if at is not None]
             self._added = [column.default for column in after.columns[len(self._order) :]]
-        self._plans: dict[bytes, Plan | None] = {}
+        self._plans: dict[bytes, Plan] = {}
+        self._met: dict[bytes, int] = {}
 
     def row(self, payload: bytes, rowid: Key) -> Row:
         """The row in a whole payload. Raises ``FormatError``."""
@@ -97,14 +100,16 @@ class RowFormat:
         return self._rearranged(values, rowid)
 
     def _first_row(self, payload: bytes, rowid: Key) -> Row:
-        """The same without a plan: one is made when a header is met again, because many are met once."""
+        """The same without a plan: one is made when a header has been met some times, because many never are again."""
         values = decode_record(payload, self._encoding)
         if payload[0] < 0x80:
             head = payload[: payload[0]]
-            if len(self._plans) >= _PLANS:
+            times = self._met[head] = self._met.get(head, 0) + 1
+            if times >= _TIMES_MET and (plan := plan_of(head, self._defaults, self._reals)):
+                self._plans[head] = plan
+            if len(self._met) >= _HEADERS:
+                self._met.clear()
                 self._plans.clear()
-            met = head in self._plans
-            self._plans[head] = plan_of(head, self._defaults, self._reals) if met else None
         return self._complete(values, rowid)
 
     def row_of(self, pieces: Iterator[bytes], rowid: Key) -> Row:
