@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from mirror.core.rows import RowChange, SchemaChange
 from mirror.core.tables import Table
 from mirror.core.values import Row
+from mirror.sqlite.decode import blocks as blocks_module
 from mirror.sqlite.decode import diff as diff_module
 from mirror.sqlite.decode import rows as rows_module
 from mirror.sqlite.decode.diff import SCHEMA_TABLE, Decoded, Layout, build_pagemap, decode
 from mirror.sqlite.decode.pagemap import NONE, OVERFLOW_FIRST, OVERFLOW_MORE
-from mirror.sqlite.decode.rows import PART_ROWS
+from mirror.sqlite.decode.rows import MANY_PAGES, PART_ROWS
 from mirror.sqlite.decode.schema import read_schema
 from mirror.sqlite.format.btree import ReadPage
 from mirror.sqlite.format.wal import WalHeader, verify_frames
@@ -198,8 +199,9 @@ def run_on_images(setting: Setting, commits: Sequence[Sequence[tuple[str, int]]]
 @pytest.mark.few(8)
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 @pytest.mark.parametrize("seed", range(6))
-def test_long_workloads(setting: Setting, seed: int) -> None:
-    """Commit by commit, from page images."""
+def test_long_workloads(setting: Setting, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commit by commit, from page images; every second time all of them in blocks."""
+    monkeypatch.setattr(rows_module, "MANY_PAGES", (1, MANY_PAGES)[seed % 2])
     assert run_on_images(setting, random_commits(seed, 70)) > 300
 
 
@@ -208,10 +210,12 @@ COMMITS = st.lists(st.lists(OPERATION, min_size=1, max_size=6), min_size=1, max_
 
 
 @settings(max_examples=75, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
-@given(st.sampled_from(SETTINGS[:6]), COMMITS, st.sampled_from((3, 50, PART_ROWS)))
-def test_any_workload(setting: Setting, commits: list[list[tuple[str, int]]], part: int) -> None:
+@given(st.sampled_from(SETTINGS[:6]), COMMITS, st.sampled_from((3, 50, PART_ROWS)), st.sampled_from((1, 3, MANY_PAGES)))
+def test_any_workload(setting: Setting, commits: list[list[tuple[str, int]]], part: int, many: int) -> None:
     """The same, found and shrunk by Hypothesis; with large transactions made of few rows."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_module, "MANY_PAGES", many)
+        patch.setattr(blocks_module, "_BLOCK_BYTES", 3000)
         patch.setattr(rows_module, "PART_ROWS", part)
         patch.setattr(diff_module, "_KEPT_PAGES", max(1, part // 50))
         run_on_images(setting, commits)
@@ -363,14 +367,17 @@ ANY_SETTING = st.builds(
 
 @pytest.mark.slow
 @settings(max_examples=110, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
-@given(ANY_SETTING, COMMITS, st.sampled_from((1, 1, 1, 2, 5)))
+@given(ANY_SETTING, COMMITS, st.sampled_from((1, 1, 1, 2, 5)), st.sampled_from((1, MANY_PAGES)))
 def test_any_workload_in_batches(
     tmp_path_factory: pytest.TempPathFactory,
     setting: Setting,
     commits: list[list[tuple[str, int]]],
     batch: int,
+    many: int,
 ) -> None:
-    run_on_wal(setting, tmp_path_factory.mktemp("wal") / "s.db", commits, batch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_module, "MANY_PAGES", many)
+        run_on_wal(setting, tmp_path_factory.mktemp("wal") / "s.db", commits, batch)
 
 
 def test_emptying_a_table_logs_almost_nothing(tmp_path: Path) -> None:

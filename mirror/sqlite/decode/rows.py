@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from itertools import pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -13,8 +13,11 @@ from mirror.core.errors import FormatError
 from mirror.core.rows import RowChange
 from mirror.core.tables import Table
 from mirror.core.values import Row, Value
+from mirror.sqlite.decode.blocks import Cells, LeafReader, Paired, changed, paired, windows
+from mirror.sqlite.decode.differing import differing_cells
 from mirror.sqlite.decode.generated import VirtualColumns
 from mirror.sqlite.decode.pagemap import OVERFLOW_FIRST, MapUpdate
+from mirror.sqlite.decode.plans import Plan, plan_of
 from mirror.sqlite.format.btree import Cell, Geometry, ReadPage, cell_pointers
 from mirror.sqlite.format.record import decode_pieces, decode_record, leading_bytes
 
@@ -27,12 +30,13 @@ PART_ROWS = 1 << 17
 _SHORT_KEY = 32
 #: A longer payload is read in pieces, so that it is not in memory beside its values.
 LARGE_BYTES = 1 << 20
+#: Headers of records that are kept, of each table; and how often one is met before a plan is made, which takes as long
+#: as some records. (A row that changes mostly has the same header before and after.)
+_HEADERS, _TIMES_MET = 1024, 4
+#: From so many pages on, a rowid table's leaves are compared in blocks: each block costs as much as some pages alone.
+MANY_PAGES = 12
 #: Number of pages for which the result of comparing their cells is kept.
 _KEPT = 32
-#: Cells whose bytes are compared together before each is compared by itself.
-_TOGETHER = 8
-#: If more cells than this differ on both sides, it is tested whether they only moved.
-_MOVED = 4
 
 
 class RowFormat:
@@ -44,7 +48,9 @@ class RowFormat:
         "_defaults",
         "_encoding",
         "_keys",
+        "_met",
         "_order",
+        "_plans",
         "_reals",
         "_stored",
         "_virtual",
@@ -75,10 +81,32 @@ class RowFormat:
         if after is not None:
             self._order = [inverse[at] for at in carried if at is not None]
             self._added = [column.default for column in after.columns[len(self._order) :]]
+        self._plans: dict[bytes, Plan] = {}
+        self._met: dict[bytes, int] = {}
 
     def row(self, payload: bytes, rowid: Key) -> Row:
         """The row in a whole payload. Raises ``FormatError``."""
-        return self._complete(decode_record(payload, self._encoding), rowid)
+        plan = self._plans.get(payload[: payload[0]]) if payload else None
+        if plan is None:
+            return self._first_row(payload, rowid)
+        try:
+            values = plan.values(payload, self._encoding)
+        except (UnicodeDecodeError, struct.error):
+            return self._complete(decode_record(payload, self._encoding), rowid)
+        return self._rearranged(values, rowid)
+
+    def _first_row(self, payload: bytes, rowid: Key) -> Row:
+        """The same without a plan: one is made when a header has been met some times, because many never are again."""
+        values = decode_record(payload, self._encoding)
+        if payload[0] < 0x80:
+            head = payload[: payload[0]]
+            times = self._met[head] = self._met.get(head, 0) + 1
+            if times >= _TIMES_MET and (plan := plan_of(head, self._defaults, self._reals)):
+                self._plans[head] = plan
+            if len(self._met) >= _HEADERS:
+                self._met.clear()
+                self._plans.clear()
+        return self._complete(values, rowid)
 
     def row_of(self, pieces: Iterator[bytes], rowid: Key) -> Row:
         """The same of a payload in pieces, for large ones."""
@@ -92,6 +120,9 @@ class RowFormat:
         for at in self._reals:
             if type(values[at]) is int:
                 values[at] = float(values[at])  # type: ignore[arg-type]
+        return self._rearranged(values, rowid)
+
+    def _rearranged(self, values: list[Value], rowid: Key) -> Row:
         if self._alias is not None:
             values[self._alias] = rowid
         if self._virtual is not None:
@@ -156,6 +187,20 @@ class RowReader:
             found.append((key, payload, None if cell is None else Long(cell, page, pgno)))
         return found
 
+    def leaves(self, damaged: Callable[[int, int], None]) -> LeafReader:
+        """Reads its leaves in blocks; see there for ``damaged``."""
+        return LeafReader(self.read, self._geometry, damaged)
+
+    def entry(self, cells: Cells, at: int) -> Entry:
+        """The row in a cell of a block."""
+        rowid = int(cells.rowids[at])
+        payload = cells.data[cells.starts[at] : cells.ends[at]]
+        if not cells.long[at]:
+            return rowid, payload, None
+        base, offset = divmod(int(cells.heads[at]), cells.size)
+        page = cells.data[base * cells.size : (base + 1) * cells.size]
+        return rowid, payload, Long(self._geometry.table_leaf_cell(page, offset), page, int(cells.pages[at]))
+
     def row(self, entry: Entry, chain: list[int] | None = None) -> Row:
         """The row of an entry; its overflow pages are added to ``chain``. Raises ``FormatError``."""
         key, payload, long = entry
@@ -182,8 +227,22 @@ class RowDiff:
         self._index = old.form.table.without_rowid
         self._differing = _Differing(old, new, frozenset(dirty.values()))
 
-    def pages(self, pages: Iterable[int]) -> Iterator[RowChange]:
-        """Compare each page with itself: for trees of which no page moved."""
+    def pages(self, pages: Sequence[int]) -> Iterator[RowChange]:
+        """Compare each page, in order of their numbers, with itself: for trees of which no page moved."""
+        if not self._in_blocks(pages):
+            yield from self._each_page(pages)
+            return
+        olds, news = self._leaves(0, pages), self._leaves(1, pages)
+        for first in range(0, len(pages), olds.at_once):
+            some = pages[first : first + olds.at_once]
+            old, new = olds.cells(some), news.cells(some)
+            pairs = paired(old, new, on_one_page=True)
+            if pairs is None:
+                yield from self._each_page(some)
+            else:
+                yield from self._match_cells(pairs)
+
+    def _each_page(self, pages: Sequence[int]) -> Iterator[RowChange]:
         for pgno in pages:
             gone, come = self._differing[pgno]
             yield from self._match(self._old.entries(pgno, gone), self._new.entries(pgno, come))
@@ -196,10 +255,66 @@ class RowDiff:
                 yield from self._match_places(
                     _placed(self._old, old_pages, part, parts), _placed(self._new, new_pages, part, parts)
                 )
-            return
-        olds, news = self._ordered(0, old_pages, new_pages), self._ordered(1, new_pages, old_pages)
-        for some_olds, some_news in _windows(olds, news):
-            yield from self._match(some_olds, some_news)
+        elif self._in_blocks(old_pages) and self._in_blocks(new_pages):
+            yield from self._in_order(old_pages, new_pages)
+        else:
+            olds, news = self._ordered(0, old_pages, new_pages), self._ordered(1, new_pages, old_pages)
+            for some_olds, some_news in _windows(olds, news):
+                yield from self._match(some_olds, some_news)
+
+    def _in_blocks(self, pages: Sequence[int]) -> bool:
+        """Whether it is worth while to read these pages, in order of their numbers, in blocks; page 1 is not."""
+        return not self._index and len(pages) >= MANY_PAGES and pages[0] != 1
+
+    def _in_order(self, old_pages: Sequence[int], new_pages: Sequence[int]) -> Iterator[RowChange]:
+        """Compare the rows on two sets of leaves, in blocks, in the order of their rowids."""
+        olds, news = self._leaves(0, new_pages), self._leaves(1, old_pages)
+        for old, new in windows(
+            olds.blocks(olds.by_first_rowid(old_pages)), news.blocks(news.by_first_rowid(new_pages))
+        ):
+            pairs = paired(old, new, on_one_page=False)
+            if pairs is None:
+                some_olds = [self._old.entry(old, at) for at in range(old.number)]
+                yield from self._match(some_olds, [self._new.entry(new, at) for at in range(new.number)])
+            else:
+                yield from self._match_cells(pairs)
+
+    def _leaves(self, side: int, others: Sequence[int]) -> LeafReader:
+        """The leaves before (0) or after (1); ``others``: pages that are compared of the other state, in order."""
+        rows = (self._old, self._new)[side]
+
+        def damaged(pgno: int, offset: int) -> None:
+            at = bisect_left(others, pgno)
+            stayed = at < len(others) and others[at] == pgno
+            if not stayed or offset in self._differing[pgno][side]:
+                rows.entries(pgno, (offset,))
+                raise FormatError("read a cell", f"page {pgno}", f"the one at offset {offset} leaves the page")
+
+        return rows.leaves(damaged)
+
+    def _match_cells(self, pairs: Paired) -> Iterator[RowChange]:
+        """The same as :meth:`_match` for cells of blocks."""
+        old, new, gone, come = pairs
+        row_before, row_after = self._old.form.row, self._new.form.row
+        long = old.long | new.long
+        if long.any():
+            yield from self._match_long(old.chosen(long), new.chosen(long))
+            old, new = old.chosen(~long), new.chosen(~long)
+        for rowid, payload, new_payload in changed(old, new):
+            before, after = row_before(payload, rowid), row_after(new_payload, rowid)
+            if not identical(before, after):
+                yield RowChange(rowid, before, after)
+        for at in range(come.number):
+            yield self._inserted(self._new.entry(come, at))
+        for at in range(gone.number):
+            yield self._deleted(self._old.entry(gone, at))
+
+    def _match_long(self, olds: Cells, news: Cells) -> Iterator[RowChange]:
+        for at in range(olds.number):
+            old, new = self._old.entry(olds, at), self._new.entry(news, at)
+            if not self._same(old, new) and (change := self._updated(old, new)):
+                yield change
+                del change  # it may be large, and the next one is read before it would be forgotten
 
     def _ordered(self, side: int, pages: Sequence[int], others: Sequence[int]) -> Iterator[list[Entry]]:
         """The rows on leaves of a rowid tree before (0) or after (1), in key order.
@@ -344,38 +459,3 @@ def identical(before: Row, after: Row) -> bool:
         if type(one) is not type(other) or (type(one) is float and one == 0.0 and str(one) != str(other)):
             return False
     return True
-
-
-def differing_cells(old: bytes, new: bytes, pgno: int) -> tuple[set[int], set[int]]:
-    """Offsets of the cells of a leaf that are not the same in two images of the page.
-
-    A cell at the same offset in both images is the same unless a byte differs between its offset
-    and the next cell's (of either image). So only what changed has to be parsed.
-    """
-    old_at, new_at = set(cell_pointers(old, pgno)), set(cell_pointers(new, pgno))
-    common = old_at & new_at
-    # A new row is mostly stored below all others, which are unchanged.
-    lowest = min(common, default=len(old))
-    if old[lowest:] != new[lowest:]:
-        bounds = sorted(old_at | new_at)
-        bounds.append(len(old))
-        for first in range(0, len(bounds) - 1, _TOGETHER):
-            some = bounds[first : first + _TOGETHER + 1]
-            if old[some[0] : some[-1]] != new[some[0] : some[-1]]:
-                for start, end in pairwise(some):
-                    if old[start:end] != new[start:end]:
-                        common.discard(start)
-    gone, come = old_at - common, new_at - common
-    if len(gone) > _MOVED and len(come) > _MOVED:
-        # SQLite has defragmented the page: most cells only moved.
-        olds, news = _extents(old, old_at, gone), _extents(new, new_at, come)
-        gone = {at for extent, at in olds.items() if extent not in news}
-        come = {at for extent, at in news.items() if extent not in olds}
-    return gone, come
-
-
-def _extents(page: bytes, pointers: set[int], wanted: set[int]) -> dict[bytes, int]:
-    """Offsets of cells by the bytes up to the next cell on the page. Where these are equal, so are the cells."""
-    bounds = sorted(pointers)
-    bounds.append(len(page))
-    return {page[start:end]: start for start, end in pairwise(bounds) if start in wanted}
