@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from loguru import logger
@@ -47,10 +45,14 @@ class Publishing:
 
     def _publish(self, sink: Sink) -> None:
         assert sink.position is not None
-        with self._logged():
+        try:
             self._publisher.publish(
                 sink.source_id, sink.epoch, sink.lineage, sink.position, wal=self._wal, in_phases=sink.in_phases
             )
+        except OSError as error:
+            self._has_failed(error)
+        else:
+            self._problem = ""
 
     def beat(self) -> None:
         """Say that the mirror is there, of a source that rests; to be called every second."""
@@ -74,8 +76,12 @@ class Publishing:
         ``source_id``: None: that of the last sink.
         """
         self._sink, self._unsure = None, False
-        with self._logged():
+        try:
             self._publisher.say_moved(sealed=sealed, source_id=source_id)
+        except OSError as error:
+            self._has_failed(error)
+        else:
+            self._problem = ""
 
     def was_asked(self) -> bool:
         """Whether a move has ended since the last call, or :meth:`say_moved`."""
@@ -108,15 +114,10 @@ class Publishing:
             self._publisher.moving = self._unsure = False
             self._publish(self._sink)
 
-    @contextmanager
-    def _logged(self) -> Iterator[None]:
-        try:
-            yield
-            self._problem = ""
-        except OSError as error:
-            if str(error) != self._problem:
-                logger.warning("{}: its position cannot be published, so reads go to SQLite: {}", self._name, error)
-            self._problem = str(error)
+    def _has_failed(self, error: OSError) -> None:
+        if str(error) != self._problem:
+            logger.warning("{}: its position cannot be published, so reads go to SQLite: {}", self._name, error)
+        self._problem = str(error)
 
     def renew(self) -> None:
         """Make the file again in a folder that was made again. Raises ``OSError``."""
