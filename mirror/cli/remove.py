@@ -225,24 +225,23 @@ def _words(settings: Settings, source: _Source, dry_run: bool) -> str:
 
 def _words_of_the_end(source: _Source, dry_run: bool) -> str:
     """Of a source whose move is over."""
-    said = "was moved to Postgres for good: "
     if any(stands.shares for stands in source.standing):
-        said += (
-            "its records in the schema mirror stay, because they keep the file, an old copy, from being mirrored over"
-        )
-        said += f" the rows of its programs; its saved copy {'would be' if dry_run else 'is'} gone from {source.folder}"
+        parts = [
+            "its records in the schema mirror stay, because they keep the file, an old copy,"
+            " from being mirrored over the rows of its programs",
+            f"its saved copy {'would be' if dry_run else 'is'} gone from {source.folder}",
+        ]
     else:
-        said += f"its records in the schema mirror and its saved copy {'would be' if dry_run else 'are'} gone"
-    said += "; its tables stay as its programs have them, and so does the file, an old copy"
+        parts = [f"its records in the schema mirror and its saved copy {'would be' if dry_run else 'are'} gone"]
+    parts.append("its tables stay as its programs have them, and so does the file, an old copy")
+    sentences = [f"was moved to Postgres for good: {'; '.join(parts)}"]
     if source.folder.exists():
-        said += (
-            f". {source.folder} stays, with two small files: by them programs that read through the mirror's adapters"
+        sentences.append(
+            f"{source.folder} stays, with two small files: by them programs that read through the mirror's adapters"
+            " or routers know that Postgres is the original, and the file is not mirrored again by mistake;"
+            " delete it once there are no such programs"
         )
-        said += (
-            " or routers know that Postgres is the original, and the file is not mirrored again by mistake; delete it"
-        )
-        said += " once there are no such programs"
-    return said
+    return ". ".join(sentences)
 
 
 def _take_away(settings: Settings, source: _Source) -> None:

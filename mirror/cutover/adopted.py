@@ -24,11 +24,12 @@ from mirror.core.status import StatusReport
 from mirror.core.words import counted
 from mirror.cutover.breaches import Breaches
 from mirror.cutover.readiness import Readiness
-from mirror.cutover.references import Reference, find, orphans, raw
+from mirror.cutover.references import Reference, find, orphans
 from mirror.postgres.adopted import after_copy, guards
 from mirror.postgres.adopted.decisions import Decisions, load
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.migrate import statement
+from mirror.postgres.sessions import placeholders
 from mirror.postgres.target import ROWID, Target
 from mirror.replica.declared import Declarations, Declared, Index, read_declarations
 
@@ -72,11 +73,11 @@ def judge(
     except SourceError as error:
         found.add(Code.CONSTRAINT, "constraints", False, f"could not be read: {error.detail}", error.next_step)
         return
-    with raw(connection) as conn:
-        decisions = load(conn, source_id)
+    with placeholders(connection, RawCursor):
+        decisions = load(connection, source_id)
         assert decisions is not None
         if decisions.after_copy:
-            _judge_script(found, after_copy.read(conn, source_id))
+            _judge_script(found, after_copy.read(connection, source_id))
     _note_uniques(found, connection, declared, targets, decisions.schema)
     _note_left_out(found, declared, decisions, status)
 
@@ -222,8 +223,9 @@ def put_back(found: Readiness, connection: psycopg.Connection[Any], source_id: i
     Raises :class:`MirrorError` if rows break a foreign key and that was not acknowledged, and psycopg's errors.
     """
     references = find(connection, source_id, targets)
-    with raw(connection) as conn:
-        invalid = set(guards.put_back(conn, source_id))  # of those that were aside; Postgres has looked at all rows
+    with placeholders(connection, RawCursor):
+        # Of those that were aside; Postgres has looked at all rows.
+        invalid = set(guards.put_back(connection, source_id))
     broken = {
         each: breaches
         for each in references

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import RawCursor
 
+from mirror.postgres.sessions import placeholders
 from mirror.postgres.target import Target, load_targets
 
 
@@ -17,8 +18,5 @@ def targets_of(connection: psycopg.Connection[Any], source: Path, schema: str) -
     row = RawCursor(connection).execute(query, (str(source), schema)).fetchone()
     if row is None:
         return []
-    made, connection.cursor_factory = connection.cursor_factory, RawCursor
-    try:
+    with placeholders(connection, RawCursor):
         return list(load_targets(connection, *row).values())
-    finally:
-        connection.cursor_factory = made

@@ -10,8 +10,7 @@ foreign key is known by its definition, as ``pg_get_constraintdef`` writes it wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,13 +116,3 @@ def orphans(connection: psycopg.Connection[Any], reference: Reference, targets: 
     keys = [SQL("t.{}").format(Identifier(name)) for name in ours]
     named = [SQL("t.{}").format(Identifier(name)) for name in shown]
     return rows_without(connection, reference.at, keys, SQL("true"), referred, joined, shown=named)
-
-
-@contextmanager
-def raw(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
-    """The connection with Postgres' own placeholders."""
-    made, connection.cursor_factory = connection.cursor_factory, RawCursor
-    try:
-        yield connection
-    finally:
-        connection.cursor_factory = made

@@ -18,6 +18,7 @@ from mirror.cutover.made import droppable, unshared
 from mirror.postgres import phase, watch
 from mirror.postgres.adopted import after_copy
 from mirror.postgres.failures import translated
+from mirror.postgres.sessions import placeholders
 from mirror.reverse import capture
 from mirror.reverse.follower import start
 
@@ -72,12 +73,8 @@ def _seal(move: Move) -> str:
 
 
 def _constrain(move: Move) -> str:
-    conn = move.conn
-    made, conn.cursor_factory = conn.cursor_factory, psycopg.Cursor  # of psycopg's placeholders, as guard rails have
-    try:
-        return move.constrain(conn, move.agent)
-    finally:
-        conn.cursor_factory = made
+    with placeholders(move.conn, psycopg.Cursor):  # as guard rails have
+        return move.constrain(move.conn, move.agent)
 
 
 def unseal(move: Move) -> str:

@@ -26,10 +26,10 @@ from mirror.core.errors import SinkError
 from mirror.core.free_sequences import FreeSequences, Numbers
 from mirror.core.rules import folded
 from mirror.cutover.readiness import Readiness
-from mirror.cutover.references import raw
 from mirror.postgres.adopted.decisions import load
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import AGENT
+from mirror.postgres.sessions import placeholders
 from mirror.postgres.target import Target
 from mirror.replica.declared import read_declarations
 
@@ -157,8 +157,8 @@ def known(connection: psycopg.Connection[Any], source_id: int, own: Mapping[str,
 
     ``own``: ``cutover.sequences`` there. Raises as :func:`mirror.postgres.adopted.decisions.load` does.
     """
-    with raw(connection) as conn:
-        decisions = load(conn, source_id)
+    with placeholders(connection, RawCursor):
+        decisions = load(connection, source_id)
     found = {} if decisions is None else {folded(name): each for name, each in decisions.sequences.items()}
     return found | {folded(name): tuple(map(Numbers, columns)) for name, columns in own.items()}
 

@@ -17,6 +17,8 @@ import logging
 import selectors
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
@@ -178,6 +180,16 @@ def connect(dsn: str, *, name: str = "mirror command", autocommit: bool = True, 
                 raise _unreadable(dsn) from None
             raise sink_error(error, CONNECT) from error
     raise AssertionError("the last try returns or raises")
+
+
+@contextmanager
+def placeholders(connection: psycopg.Connection[Any], kind: type[psycopg.Cursor[Any]]) -> Iterator[None]:
+    """Have a connection's own cursors be of a kind inside the block: ``RawCursor`` takes ``$1``, ``Cursor`` ``%s``."""
+    made, connection.cursor_factory = connection.cursor_factory, kind
+    try:
+        yield
+    finally:
+        connection.cursor_factory = made
 
 
 def _unreadable(dsn: str) -> SinkError:

@@ -12,7 +12,11 @@ from __future__ import annotations
 
 import sys
 
-from moving import APPS, Application, Move, StopError, main, parser
+from application import Application
+from command import main, parser
+from moving import Move
+from places import APPS
+from programs import StopError
 
 #: As `sqlsequencereset APP ... | dbshell`, without psql.
 _SEQUENCES = """

@@ -16,7 +16,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from moving import APPS, ROOT, Application, Move, main, parser
+from application import Application
+from command import main, parser
+from moving import Move
+from places import APPS, ROOT
 
 
 class LangGraphStore(Application):

@@ -20,7 +20,12 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
-from moving import APPS, Application, Move, Seen, StopError, main, parser
+from application import Application
+from command import main, parser
+from looks import Look
+from moving import Move
+from places import APPS
+from programs import StopError
 
 _HEADER = """
 generator client {{
@@ -58,7 +63,7 @@ class PrismaShop(Application):
         subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--silent"], cwd=place, check=True)
         return place / "node_modules"
 
-    def command(self, move: Move) -> tuple[str, ...]:
+    def command(self, tools: Path) -> tuple[str, ...]:
         """Node."""
         return ("node", "run.mjs")
 
@@ -81,7 +86,7 @@ class PrismaShop(Application):
                 raise StopError(f"prisma migrate deploy on {store}: {said}")
         move.check(True, "its own migrations have made the tables on both sides")
 
-    def read(self, path: Path) -> tuple[Seen, dict[str, str]]:
+    def read(self, path: Path) -> Look:
         """Its program writes JSON, with the type of each value."""
         tables, answers = json.loads(path.read_text())
         seen = {

@@ -11,7 +11,10 @@ from __future__ import annotations
 import sys
 from typing import ClassVar
 
-from moving import APPS, Application, Move, main, parser
+from application import Application
+from command import main, parser
+from moving import Move
+from places import APPS
 
 _IMPORTS = "import sqlalchemy as sa\nfrom sqlalchemy import Text"
 _SEQUENCES = """

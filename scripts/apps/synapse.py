@@ -22,7 +22,12 @@ import urllib.request
 from typing import Any, ClassVar
 
 import psycopg
-from moving import APPS, Application, Move, Seen, StopError, main, parser
+from application import Application
+from command import main, parser
+from looks import Look
+from moving import Move
+from places import APPS
+from programs import StopError
 from psycopg.conninfo import conninfo_to_dict
 
 _SEARCH = APPS / "synapse_search.sql"
@@ -301,7 +306,7 @@ class ChatMove(Move):
         self.application.stop()
 
 
-def _without_search(look: tuple[Seen, dict[str, str]]) -> tuple[Seen, dict[str, str]]:
+def _without_search(look: Look) -> Look:
     """The way back leaves the file's full-text tables alone: Synapse's programs fill them, and no trigger does."""
     seen, answers = look
     return seen, {question: each for question, each in answers.items() if not question.startswith("search for")}

@@ -15,7 +15,7 @@ from psycopg.sql import SQL, Identifier
 from mirror.core.errors import FencedError, SinkError
 from mirror.postgres.failures import translated
 from mirror.postgres.profiles import PROFILES
-from mirror.postgres.sessions import Session, connect
+from mirror.postgres.sessions import Session, connect, placeholders
 from mirror.postgres.settings import LEFT, SET
 from mirror.postgres.sink import Sink
 from tests.support.commands import CommandLine
@@ -49,6 +49,13 @@ def test_what_the_database_sets_is_set_otherwise(dsn: str, raw: bool) -> None:
     # (Those of TCP are 0 on a Unix socket, and a longer unit elsewhere.)
     assert {name: value for name, value in found.items() if name not in units} == expected
     assert len(expected) > 25
+
+
+def test_placeholders_are_those_of_before_also_after_an_error(dsn: str) -> None:
+    with connect(dsn) as session:
+        with pytest.raises(psycopg.errors.DivisionByZero), placeholders(session, psycopg.RawCursor):
+            session.execute("SELECT 1 / $1::int", ("0",))
+        assert session.execute("SELECT %s", ("a",)).fetchone() == ("a",)
 
 
 def test_a_setting_of_superusers_that_cannot_be_set_is_named(dsn: str) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from mirror.adoption.presets import PRESETS, are_checkpoints, find_presets, named
+from mirror.adoption.presets import PRESETS, Preset, are_checkpoints, find_presets, named
 from mirror.core.free_sequences import Numbers
 from mirror.core.rules import OMIT
 from mirror.postgres.adopted.decisions import Decisions
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
-def test_each_is_found_on_either_side(preset: object) -> None:
-    marks = preset.marks  # type: ignore[attr-defined]
+def test_each_is_found_on_either_side(preset: Preset) -> None:
+    marks = preset.marks
     assert find_presets(marks, ()) == find_presets((), [name.upper() for name in marks]) == [preset]
 
 
@@ -24,16 +24,16 @@ def test_all_marks_are_needed_on_one_side() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
-def test_what_is_compared_is_kept(preset: object) -> None:
-    decisions = Decisions(kept=preset.kept)  # type: ignore[attr-defined]
-    for mark in preset.marks:  # type: ignore[attr-defined]
+def test_what_is_compared_is_kept(preset: Preset) -> None:
+    decisions = Decisions(kept=preset.kept)
+    for mark in preset.marks:
         assert decisions.left_out(mark) == "kept"
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
-def test_sequences_are_of_columns_that_are_mirrored(preset: object) -> None:
-    decisions = Decisions(kept=preset.kept, excluded=preset.excluded)  # type: ignore[attr-defined]
-    for name, numbers in preset.sequences.items():  # type: ignore[attr-defined]
+def test_sequences_are_of_columns_that_are_mirrored(preset: Preset) -> None:
+    decisions = Decisions(kept=preset.kept, excluded=preset.excluded)
+    for name, numbers in preset.sequences.items():
         assert len(set(numbers)) == len(numbers), name
         for each in numbers:
             table, dot, column = each.column.partition(".")
