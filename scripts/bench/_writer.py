@@ -301,10 +301,15 @@ def commits(
 
 def _dual(postgres: str) -> Callable[[tuple[Any, ...]], object]:
     """What a program does that writes to both: an INSERT in Postgres behind its commit."""
+    execute = _session(postgres)
+    return lambda row: execute(INSERT.replace("?", "%s"), row, prepare=True)
+
+
+def _session(postgres: str) -> Callable[..., object]:
+    """What runs statements in Postgres."""
     import psycopg
 
-    execute = psycopg.connect(postgres, autocommit=True).execute
-    return lambda row: execute("INSERT INTO item VALUES (%s, %s, %s, %s, %s)", row, prepare=True)
+    return psycopg.connect(postgres, autocommit=True).execute
 
 
 def copy_to(path: str, postgres: str) -> dict[str, Any]:
@@ -358,6 +363,21 @@ def edit(path: str, rows: int) -> dict[str, Any]:
     return {}
 
 
+def twice(path: str, rows: int, postgres: str = "") -> dict[str, Any]:
+    """Change so many rows, and each of them again at once; ``postgres``: there, too, behind each commit."""
+    connection = _connect(path)
+    second = _session(postgres) if postgres else None
+    make = Rows("text", 79)
+    for (key,) in connection.execute("SELECT id FROM item ORDER BY id LIMIT ?", (rows,)).fetchall():
+        for _ in range(2):
+            values = make.body(), make.random.random(), key
+            connection.execute(UPDATE, values)
+            if second:
+                second(UPDATE.replace("?", "%s"), values, prepare=True)
+    connection.close()
+    return {}
+
+
 def widen(path: str, rows: int) -> dict[str, Any]:
     """Add a column, and give it a value in so many rows that there are and in as many new ones."""
     connection = _connect(path)
@@ -388,7 +408,7 @@ def _wal_salt(path: str) -> int:
 
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     job.__name__: job
-    for job in (build, triggers, record, bulk, narrow, touch, commits, copy_to, sparse, vacuum, edit, widen)
+    for job in (build, triggers, record, bulk, narrow, touch, commits, copy_to, sparse, vacuum, edit, twice, widen)
 }
 
 if __name__ == "__main__":
