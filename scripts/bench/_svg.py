@@ -8,7 +8,7 @@ from html import escape
 from math import ceil, floor, log10
 
 #: Pixels: of a chart's own area, and around it for its labels.
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 220, 140, 52, 14, 26, 34
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 260, 140, 52, 14, 26, 38
 _COLOURS = ("#1f6feb", "#d1242f", "#57606a", "#1a7f37")
 
 
@@ -65,13 +65,15 @@ def _chart(chart: Chart, ends: tuple[int, int]) -> list[str]:
     for x in places:
         parts.append(f'<text x="{across(x):.1f}" y="{_HEIGHT + 14}" text-anchor="middle">{x:,g}</text>')
     parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT + 28}" text-anchor="middle">{escape(chart.unit)}</text>')
-    for number, (name, line) in enumerate(chart.lines.items()):
+    for number, line in enumerate(chart.lines.values()):
         colour = _COLOURS[number % len(_COLOURS)]
         points = [(across(x), up(y)) for x, y in line]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in points]
-        parts.append(
-            f'<text x="{_WIDTH}" y="{12 + 13 * number}" text-anchor="end" fill="{colour}">{escape(name)}</text>'
-        )
+    names = "".join(
+        f'<tspan fill="{_COLOURS[number % len(_COLOURS)]}" dx="6">{escape(name)}</tspan>'
+        for number, name in enumerate(chart.lines)
+    )
+    parts.append(f'<text x="{_WIDTH}" y="-10" text-anchor="end">{names}</text>')
     return parts

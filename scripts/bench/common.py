@@ -81,7 +81,7 @@ def print_table(lines: Sequence[Figure]) -> None:
     rows = [("what", "figure", "ratio", "to")]
     for line in lines:
         ratio = "" if line.ratio is None else f"{line.ratio:.3g}"
-        rows.append((line.name, f"{_number(line.value)} {line.unit}", ratio, line.against))
+        rows.append((line.name, f"{shown(line.value)} {line.unit}", ratio, line.against))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for index, row in enumerate(rows):
         print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
@@ -89,7 +89,8 @@ def print_table(lines: Sequence[Figure]) -> None:
             print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
 
 
-def _number(value: float) -> str:
+def shown(value: float) -> str:
+    """A figure in a table."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value < 10 else f"{value:.1f}"

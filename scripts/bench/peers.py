@@ -29,7 +29,7 @@ from _environments import installed
 from _processes import Meter
 from _sight import await_newest, lags
 from _ways import PACKAGES, WAYS, Holypipe, Litestream, Way, columns_of, rows_of
-from common import Workbench, median, parser, start_writer, workbench, write
+from common import Workbench, median, parser, shown, start_writer, workbench, write
 
 #: Rows that each kind of edit of another program touches.
 _EDITED = 100
@@ -187,14 +187,14 @@ def _rounded(row: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
 
 def _print(found: list[Found]) -> None:
     heads = (
-        "way", "writer, p50", "lag p50, p99", "processor time a commit", "of it writer, copier, Postgres",
+        "way", "writer, p50", "lag, p50 and p99", "processor time a commit", "of it writer, copier, Postgres",
         "numbers",
         *(f"lost: {event}" for event in EVENTS),
     )  # fmt: skip
     print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for one in found:
         parts = (one.writer, one.copier, one.postgres)
-        lag = "–" if one.lag is None else f"{one.lag[0]:,.3g}, {one.lag[1]:,.3g} ms"
+        lag = "–" if one.lag is None else f"{shown(one.lag[0])} and {shown(one.lag[1])} ms"
         cells = [
             one.name, f"{one.commit:.0f} µs, {one.commit / one.alone:.2f} × alone", lag, f"{sum(parts):.0f} µs",
             ", ".join(f"{part:.0f}" for part in parts),
