@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
+from _environments import installed
 from _program import build, configure, run, wait_for_index
 from common import Figures, Mirror, Workbench, median
 
@@ -28,7 +27,6 @@ PAIRS = {
     "dual": ("PostgresStore",),
 }
 _PEERS = ("SqliteStore", "SqliteStore in WAL mode", "PostgresStore", "mem0")
-_INSTALL_SECONDS = 300
 
 
 def against_peers(options: argparse.Namespace, figures: Figures, bench: Workbench) -> None:
@@ -36,7 +34,7 @@ def against_peers(options: argparse.Namespace, figures: Figures, bench: Workbenc
     if not options.peer_items:
         print("peers: left out, as there are to be no items of them")
         return
-    python = _installed(options, bench)
+    python = installed(Path(options.peers) if options.peers else bench.folder / "peers", PEERS)
     sides = [*PAIRS, *(_PEERS if python else ())]
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     try:
@@ -83,31 +81,11 @@ def _show(figures: Figures, found: dict[str, list[dict[str, Any]]]) -> None:
             figures.add(f"{side}: of the ten nearest, found", 100 * median([one["recall"] for one in runs]), "%")
 
 
-def _installed(options: argparse.Namespace, bench: Workbench) -> str:
-    """The interpreter of an environment with the peers; empty if they cannot be installed."""
-    folder = Path(options.peers) if options.peers else bench.folder / "peers"
-    python = str(folder / "bin" / "python")
-    if Path(python).exists():
-        return python
-    try:
-        for command in ([sys.executable, "-m", "venv", str(folder)], [python, "-m", "pip", "install", "-q", *PEERS]):
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False)
-            if done.returncode:
-                print(f"peers: left out, {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1]}")
-                return ""
-    except subprocess.TimeoutExpired:
-        print(f"peers: left out, they could not be installed within {_INSTALL_SECONDS} s")
-        return ""
-    return python
-
-
 @contextmanager
 def _place(bench: Workbench, side: str, name: str, dims: int) -> Iterator[dict[str, Any]]:
     """Files and servers for one run of a side."""
     if side == "PostgresStore":
-        with bench.connect() as conn:
-            conn.execute(f"CREATE DATABASE {name}")
-        yield {"dsn": psycopg.conninfo.make_conninfo(bench.dsn, dbname=name)}
+        yield {"dsn": bench.database(name)}
         return
     source = bench.source(name)
     if side not in PAIRS:

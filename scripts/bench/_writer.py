@@ -18,7 +18,7 @@ import sqlite3
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ CREATE TRIGGER item_i AFTER INSERT ON item BEGIN INSERT INTO item_log (op, id, r
  ('i', new.id, json_array(new.id, new.kind, new.body, new.score, new.at)); END;
 CREATE TRIGGER item_u AFTER UPDATE ON item BEGIN INSERT INTO item_log (op, id, row) VALUES
  ('u', new.id, json_array(new.id, new.kind, new.body, new.score, new.at)); END;
+CREATE TRIGGER item_k AFTER UPDATE OF id ON item WHEN old.id IS NOT new.id BEGIN
+ INSERT INTO item_log (op, id) VALUES ('d', old.id); END;
 CREATE TRIGGER item_d AFTER DELETE ON item BEGIN INSERT INTO item_log (op, id) VALUES ('d', old.id); END;
 """
 
@@ -231,19 +233,31 @@ def commits(
     seconds: float = 0.0,
     rate: float = 0.0,
     stamps: str = "",
+    others: Sequence[str] = (),
+    postgres: str = "",
 ) -> dict[str, Any]:
     """Single-row autocommit INSERTs with random keys: so many, or for so long; paced, if a rate is given.
 
-    ``stamps``: a file for the pairs (begin, end) of each commit, ``time.monotonic()``, as doubles.
+    ``stamps``: a file for the pairs (begin, end) of each commit, ``time.monotonic()``, as doubles. ``others``: more
+    files, which take turns with the first. ``postgres``: insert each row there, too, behind its commit. ``processor``
+    in the result: seconds of processor time, user and system.
     """
     connection = _connect(path)
+    connections = [connection, *(_connect(other) for other in others)]
     make = Rows(table, 1000 + seed)  # the build has seed 1
-    connection.execute(INSERT, make.row())  # opens the WAL and compiles the statement: not counted
+    second = _dual(postgres) if postgres else None
     log = array("d")
+    for each in connections:
+        row = make.row()
+        each.execute(INSERT, row)  # opens the WAL and compiles the statement: not counted
+        if second:
+            second(row)
     before = _wal_salt(path)
     now = time.monotonic
-    execute = connection.execute
+    executes = [each.execute for each in connections]
+    files = len(executes)
     peak = done = 0
+    spent = -time.process_time()
     begun = now()
     until = begun + seconds if seconds else float("inf")
     goal = commits or 1 << 62
@@ -251,32 +265,132 @@ def commits(
     while done < goal:
         if done % 10_000 == 0 and done:
             pause = now()
+            spent += time.process_time()
             peak = max(peak, _size(path + "-wal"))
             rows = [make.row() for _ in range(10_000)]
             pause = now() - pause
             begun += pause  # making rows is not the writer's work
             until += pause
+            spent -= time.process_time()
         row = rows[done % 10_000]
         if rate and (left := begun + done / rate - now()) > 0:
             time.sleep(left)
         start = now()
         if start > until:
             break
-        execute(INSERT, row)
+        executes[done % files](INSERT, row)
+        if second:
+            second(row)
         log.append(start)
         log.append(now())
         done += 1
     elapsed = now() - begun
+    spent += time.process_time()
     peak = max(peak, _size(path + "-wal"))
     resets = (_wal_salt(path) - before) % (1 << 32)
     count, total = connection.execute("SELECT count(*), sum(at) FROM item").fetchone()
     if stamps:
         Path(stamps).write_bytes(log.tobytes())
-    connection.close()
+    for each in connections:
+        each.close()
     return {
         "commits": done, "seconds": elapsed, "wal": peak, "resets": resets, "count": count, "total": total,
-        "uncounted": 1,
+        "uncounted": files, "processor": spent,
     }  # fmt: skip
+
+
+def _dual(postgres: str) -> Callable[[tuple[Any, ...]], object]:
+    """What a program does that writes to both: an INSERT in Postgres behind its commit."""
+    execute = _session(postgres)
+    return lambda row: execute(INSERT.replace("?", "%s"), row, prepare=True)
+
+
+def _session(postgres: str) -> Callable[..., object]:
+    """What runs statements in Postgres."""
+    import psycopg
+
+    return psycopg.connect(postgres, autocommit=True).execute
+
+
+def copy_to(path: str, postgres: str) -> dict[str, Any]:
+    """Copy the text table to a new one in Postgres, as a program does that begins to write to both."""
+    import psycopg
+
+    connection = _connect(path)
+    with psycopg.connect(postgres) as conn:
+        columns = "id text PRIMARY KEY, kind text, body text, score double precision, at bigint"
+        conn.execute(f"CREATE TABLE item ({columns})")
+        with conn.cursor() as cursor, cursor.copy("COPY item FROM STDIN") as copy:
+            for row in connection.execute("SELECT * FROM item"):
+                copy.write_row(row)
+    connection.close()
+    return {}
+
+
+def sparse(path: str) -> dict[str, Any]:
+    """Delete every third row, so that a VACUUM has something to do; then nothing is left in the WAL."""
+    connection = _connect(path)
+    connection.execute("DELETE FROM item WHERE rowid % 3 = 0")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    return {}
+
+
+def vacuum(path: str) -> dict[str, Any]:
+    """VACUUM by another program."""
+    connection = _connect(path)
+    connection.execute("VACUUM")
+    connection.close()
+    return {}
+
+
+def edit(path: str, rows: int) -> dict[str, Any]:
+    """What a person does at a SQLite shell: insert, change, give other keys to, and delete so many rows each."""
+    connection = _connect(path)
+    make = Rows("text", 77)
+    keys = [key for (key,) in connection.execute("SELECT id FROM item ORDER BY id LIMIT ?", (rows * 3,))]
+    connection.execute("BEGIN")
+    connection.executemany(INSERT, [make.row() for _ in range(rows)])
+    for number, key in enumerate(keys):
+        if number % 3 == 0:
+            connection.execute(UPDATE, (make.body(), 0.5, key))
+        elif number % 3 == 1:
+            connection.execute("UPDATE item SET id = ? WHERE id = ?", (make.key(), key))
+        else:
+            connection.execute(DELETE, (key,))
+    connection.execute("COMMIT")
+    connection.close()
+    return {}
+
+
+def twice(path: str, rows: int, postgres: str = "") -> dict[str, Any]:
+    """Change so many rows, and each of them again at once; ``postgres``: there, too, behind each commit."""
+    connection = _connect(path)
+    second = _session(postgres) if postgres else None
+    make = Rows("text", 79)
+    for (key,) in connection.execute("SELECT id FROM item ORDER BY id LIMIT ?", (rows,)).fetchall():
+        for _ in range(2):
+            values = make.body(), make.random.random(), key
+            connection.execute(UPDATE, values)
+            if second:
+                second(UPDATE.replace("?", "%s"), values, prepare=True)
+    connection.close()
+    return {}
+
+
+def widen(path: str, rows: int) -> dict[str, Any]:
+    """Add a column, and give it a value in so many rows that there are and in as many new ones."""
+    connection = _connect(path)
+    connection.execute("ALTER TABLE item ADD COLUMN note TEXT")
+    make = Rows("text", 78)
+    connection.execute("BEGIN")
+    connection.execute(
+        "UPDATE item SET note = 'seen' WHERE id IN (SELECT id FROM item ORDER BY id DESC LIMIT ?)", (rows,)
+    )
+    connection.executemany("INSERT INTO item VALUES (?, ?, ?, ?, ?, 'new')", [make.row() for _ in range(rows)])
+    connection.execute("COMMIT")
+    connection.close()
+    return {}
 
 
 def _size(path: str) -> int:
@@ -293,7 +407,8 @@ def _wal_salt(path: str) -> int:
 
 
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
-    job.__name__: job for job in (build, triggers, record, bulk, narrow, touch, commits)
+    job.__name__: job
+    for job in (build, triggers, record, bulk, narrow, touch, commits, copy_to, sparse, vacuum, edit, twice, widen)
 }
 
 if __name__ == "__main__":

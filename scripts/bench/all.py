@@ -17,6 +17,10 @@ from common import BENCH, Figure, environment, parser, print_table
 SHORT = {
     "adopt": ["--rows", "100000", "--rounds", "2", "--seconds", "2"],
     "changes": ["--singles", "500", "--rows", "20000", "--rounds", "5"],
+    "cost": [
+        *("--rounds", "1", "--seconds", "2", "--unpaced", "10000"),
+        *("--idle", "5", "--sources", "20", "--starts", "3"),
+    ],
     "cutover": ["--seconds", "2", "--rows", "100", "--rounds", "3"],
     "decode": ["--size", "10", "100", "--commits", "2000", "--rows", "50000"],
     "lag": ["--seconds", "3", "--rounds", "2"],

@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 import msgspec  # noqa: E402
 import psycopg  # noqa: E402
 from psycopg import RawCursor  # noqa: E402
+from psycopg.conninfo import make_conninfo  # noqa: E402
 
 from mirror.core.control import ControlClient, wait_for_mirror  # noqa: E402
 from mirror.core.errors import ControlError  # noqa: E402
@@ -80,7 +81,7 @@ def print_table(lines: Sequence[Figure]) -> None:
     rows = [("what", "figure", "ratio", "to")]
     for line in lines:
         ratio = "" if line.ratio is None else f"{line.ratio:.3g}"
-        rows.append((line.name, f"{_number(line.value)} {line.unit}", ratio, line.against))
+        rows.append((line.name, f"{shown(line.value)} {line.unit}", ratio, line.against))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for index, row in enumerate(rows):
         print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
@@ -88,7 +89,8 @@ def print_table(lines: Sequence[Figure]) -> None:
             print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
 
 
-def _number(value: float) -> str:
+def shown(value: float) -> str:
+    """A figure in a table."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value < 10 else f"{value:.1f}"
@@ -117,10 +119,10 @@ def median(values: Sequence[float]) -> float:
     return percentile(values, 0.5)
 
 
-def environment() -> dict[str, str]:
-    """The environment for our child processes: they import the checkout's package."""
+def environment(root: Path = ROOT) -> dict[str, str]:
+    """The environment for our child processes: they import the package of this checkout, or of another."""
     path = os.environ.get("PYTHONPATH")
-    return os.environ | {"PYTHONPATH": str(ROOT) if not path else f"{ROOT}{os.pathsep}{path}"}
+    return os.environ | {"PYTHONPATH": str(root) if not path else f"{root}{os.pathsep}{path}"}
 
 
 def write(job: str, **options: Any) -> dict[str, Any]:
@@ -128,12 +130,23 @@ def write(job: str, **options: Any) -> dict[str, Any]:
     return start_writer(job, **options).result()
 
 
-class RunningWriter:
-    """A job of ``_writer.py`` that is under way."""
+class RunningScript:
+    """A job of one of the scripts here that is under way."""
 
-    def __init__(self, job: str, options: dict[str, Any]) -> None:
-        command = [sys.executable, str(BENCH / "_writer.py"), job, json.dumps(options)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    def __init__(self, script: str, *words: str) -> None:
+        command = [sys.executable, str(BENCH / script), *words]
+        self._script = script
+        self._process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
+
+    def ready(self) -> None:
+        """Wait until it has said that it is, in a line before its result."""
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+
+    def kill(self) -> None:
+        """End it as ``kill -9`` does."""
+        self._process.kill()
+        self._process.communicate()
 
     @property
     def running(self) -> bool:
@@ -144,14 +157,20 @@ class RunningWriter:
         """Wait for its end; what it printed."""
         output, _ = self._process.communicate()
         if self._process.returncode:
-            raise SystemExit(f"the writer failed with {self._process.returncode}")
+            raise SystemExit(f"{self._script} failed with {self._process.returncode}")
         found: dict[str, Any] = json.loads(output)
         return found
 
 
-def start_writer(job: str, **options: Any) -> RunningWriter:
+def start_writer(job: str, **options: Any) -> RunningScript:
     """Start one job of ``_writer.py``."""
-    return RunningWriter(job, {name: str(v) if isinstance(v, Path) else v for name, v in options.items()})
+    return start("_writer.py", job, **options)
+
+
+def start(script: str, *job: str, **options: Any) -> RunningScript:
+    """Start a job of a script here, which prints its result as one line of JSON."""
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    return RunningScript(script, *job, json.dumps(given))
 
 
 class Trace:
@@ -250,10 +269,11 @@ class Mirror:
 class Workbench:
     """A temporary directory with a Postgres in it."""
 
-    def __init__(self, folder: Path, dsn: str, show_log: bool) -> None:
+    def __init__(self, folder: Path, dsn: str, server_pid: int, show_log: bool) -> None:
         self.folder = folder
         self.state_dir = folder / "state"
         self.dsn = dsn
+        self.server_pid = server_pid
         self.show_log = show_log
 
     def source(self, name: str, base: Path | None = None) -> Path:
@@ -273,9 +293,16 @@ class Workbench:
             conn.execute("CREATE SCHEMA public")
             conn.execute("CHECKPOINT")
 
-    def connect(self) -> Conn:
-        """A connection in autocommit mode that takes $1, $2."""
-        return psycopg.Connection.connect(self.dsn, autocommit=True, cursor_factory=RawCursor)
+    def connect(self, dsn: str = "") -> Conn:
+        """A connection in autocommit mode that takes $1, $2; ``dsn``: to another database."""
+        return psycopg.Connection.connect(dsn or self.dsn, autocommit=True, cursor_factory=RawCursor)
+
+    def database(self, name: str) -> str:
+        """Make a new database in the server; its DSN."""
+        with self.connect() as conn:
+            conn.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            conn.execute(f"CREATE DATABASE {name}")
+        return make_conninfo(self.dsn, dbname=name)
 
     def stamps(self, path: Path) -> tuple[list[float], list[float]]:
         """Begin and end of each commit, as the writer noted them."""
@@ -290,7 +317,7 @@ def workbench(options: argparse.Namespace) -> Iterator[Workbench]:
     with scratch() as folder:
         (folder / "state").mkdir()
         with start_embedded(folder / "server") as server:
-            yield Workbench(folder, server.dsn, options.keep_log)
+            yield Workbench(folder, server.dsn, server.pid, options.keep_log)
 
 
 @contextmanager

@@ -8,18 +8,13 @@ the same for the first commit after a rest, source by source; and seconds from S
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import subprocess
-import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-from common import Conn, Figures, Workbench, environment, parser, percentile, workbench
+from _processes import Meter, Up, family, resident
+from common import Conn, Figures, Workbench, parser, percentile, workbench
 
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.folders import resolve, source_folder
@@ -46,7 +41,7 @@ def main() -> None:
 
 def _round(figures: Figures, bench: Workbench, number: int, options: Namespace) -> None:
     paths = [bench.source(f"s{at}") for at in range(number)]
-    stores = [_create(path, at) for at, path in enumerate(paths)]
+    stores = [create(path, at) for at, path in enumerate(paths)]
 
     def add(what: str, value: float, unit: str = "") -> None:
         figures.add(f"{number} sources: {what}", value, unit)
@@ -54,22 +49,19 @@ def _round(figures: Figures, bench: Workbench, number: int, options: Namespace) 
     with bench.connect() as reader, bench.connect() as other:
         own = _sessions(reader)
         begun = time.monotonic()
-        with _mirror(bench, paths, options) as process:
-            _follow(bench, paths, process)
+        with Up(bench.dsn, bench.state_dir, paths, log=bench.show_log) as up:
+            _follow(bench, paths, up)
             add("start until all are followed", time.monotonic() - begun, "s")
-            mirror = psutil.Process(process.pid)
-            everyone = [mirror, *mirror.children(recursive=True)]
+            everyone = family(up.pid)
             time.sleep(options.rest)
             add("threads", sum(each.num_threads() for each in everyone))
             add("descriptors", sum(each.num_fds() for each in everyone))
             add("sessions in Postgres", _sessions(reader) - own)
-            add("memory", sum(each.memory_info().rss for each in everyone) / 2**20, "MB")
-            before = [_spent(each) for each in everyone]
+            add("memory", resident(everyone), "MB")
+            meter = Meter({"mirror": lambda: everyone[:1], "capture": lambda: everyone[1:], "both": lambda: everyone})
             time.sleep(options.idle)
-            shares = [(_spent(each) - start) / options.idle * 100 for each, start in zip(everyone, before, strict=True)]
-            add("idle, mirror", shares[0], "% of a core")
-            add("idle, capture", sum(shares[1:]), "% of a core")
-            add("idle, both", sum(shares), "% of a core")
+            for part, seconds in meter.taken().items():
+                add(f"idle, {part}", seconds / options.idle * 100, "% of a core")
             firsts = [_timed(stores[at], at, reader, "first") for at in range(1, min(number, options.firsts + 1))]
             for name, share in (("p50", 0.5), ("max", 1.0)):
                 if firsts:
@@ -84,8 +76,7 @@ def _round(figures: Figures, bench: Workbench, number: int, options: Namespace) 
                 other.execute("ROLLBACK")
                 _report_lag(figures, number, stuck, ", one stuck", free)
             begun = time.monotonic()
-            process.terminate()
-            process.wait(60)
+            up.stop()
             add("stop", time.monotonic() - begun, "s")
     for store in stores:
         store.close()
@@ -97,7 +88,8 @@ def _report_lag(figures: Figures, number: int, took: list[float], how: str, base
         figures.add(what, percentile(took, share), "ms", against, percentile(base, share) if how else None)
 
 
-def _create(path: Path, at: int) -> sqlite3.Connection:
+def create(path: Path, at: int) -> sqlite3.Connection:
+    """Make the file of one source of many, with a row in a table of its own."""
     store = sqlite3.connect(path, isolation_level=None)
     store.execute("PRAGMA journal_mode=WAL")
     store.execute("PRAGMA synchronous=OFF")
@@ -106,29 +98,12 @@ def _create(path: Path, at: int) -> sqlite3.Connection:
     return store
 
 
-@contextmanager
-def _mirror(bench: Workbench, paths: list[Path], options: Namespace) -> Iterator[subprocess.Popen[bytes]]:
-    config = bench.folder / "mirror.json"
-    config.write_text(json.dumps({"sources": [{"path": str(path)} for path in paths]}))
-    command = [sys.executable, "-m", "mirror", "up", "--config", config, "--postgres", bench.dsn]
-    shown = None if bench.show_log else subprocess.DEVNULL
-    process = subprocess.Popen(
-        [*command, "--state-dir", bench.state_dir], env=environment(), stdout=shown, stderr=shown
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-def _follow(bench: Workbench, paths: list[Path], process: subprocess.Popen[bytes]) -> None:
+def _follow(bench: Workbench, paths: list[Path], up: Up) -> None:
     """Wait until all is in Postgres."""
     deadline = time.monotonic() + FOLLOW_SECONDS
     for path in paths:
         folder = source_folder(bench.state_dir, resolve(path))
-        wait_for_mirror(folder, FOLLOW_SECONDS, lambda: process.poll() is None).close()
+        wait_for_mirror(folder, FOLLOW_SECONDS, lambda: up.runs).close()
         with ControlClient(folder, 60.0) as client:
             while not client.status().caught_up_at:
                 if time.monotonic() > deadline:
@@ -140,12 +115,6 @@ def _sessions(conn: Conn) -> int:
     query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
     ((found,),) = conn.execute(query).fetchall()
     return int(found)
-
-
-def _spent(process: psutil.Process) -> float:
-    """Seconds of processor time."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 def _timed(store: sqlite3.Connection, at: int, reader: Conn, key: str) -> float:
