@@ -120,9 +120,13 @@ def median(values: Sequence[float]) -> float:
 
 
 def environment(root: Path = ROOT) -> dict[str, str]:
-    """The environment for our child processes: they import the package of this checkout, or of another."""
-    path = os.environ.get("PYTHONPATH")
-    return os.environ | {"PYTHONPATH": str(root) if not path else f"{root}{os.pathsep}{path}"}
+    """The environment for our child processes: they import the package of this checkout, or of another.
+
+    They keep the modules that they compile, as an installed package has them.
+    """
+    found = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    path = found.get("PYTHONPATH")
+    return found | {"PYTHONPATH": str(root) if not path else f"{root}{os.pathsep}{path}"}
 
 
 def write(job: str, **options: Any) -> dict[str, Any]:
