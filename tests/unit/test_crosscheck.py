@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.core.positions import Salts
+from mirror.core.positions import Lsn, Salts
+from mirror.core.rows import RowChange, TableChanges
 from mirror.core.tables import Column, Table
 from mirror.core.values import BadText, Row, Value
 from mirror.hook.outbox import Outbox
-from mirror.hook.wire import FULL_BLOCK_BYTES, LIMIT_BYTES, MOST_BLOCK_BYTES, decode_row, encode_block, encode_row
-from mirror.sidecar.hooktalk.crosscheck import MOST_SENT_BYTES, _Sent, differences, last_ops, net
-from mirror.sidecar.hooktalk.receive import MOST_BYTES, HookedCommit, InWal, Writer, _Waiting
+from mirror.hook.wire import (
+    FULL_BLOCK_BYTES,
+    LIMIT_BYTES,
+    MOST_BLOCK_BYTES,
+    Commit,
+    WalPlace,
+    decode_row,
+    encode_block,
+    encode_row,
+)
+from mirror.sidecar.hooktalk.crosscheck import MOST_SENT_BYTES, CrossCheck, _Sent, differences, last_ops, net
+from mirror.sidecar.hooktalk.provenance import WriteLog
+from mirror.sidecar.hooktalk.receive import MOST_BYTES, HookedCommit, HookReceiver, InWal, Writer, _Waiting
 
 TABLE = Table(
     "t", 2, (Column("id", "INTEGER", "INTEGER"), Column("v", "", "BLOB")), ("id",), "id", False, (0, 1), ("BINARY",)
@@ -170,3 +182,23 @@ def test_a_block_as_large_as_may_be_sent_is_not_too_large_to_be_read(tmp_path: P
         assert len(encode_block(block)) <= MOST_BLOCK_BYTES
         sent += len(block)
     assert sent > 500
+
+
+def test_the_file_may_be_faster_than_a_hook_that_was_silent() -> None:
+    """Also right after what a program without a hook has written: the commit waits for what the hook says."""
+    hooked, salts, writer = HookReceiver(lambda: None), Salts(1, 2), Writer(1, "p")
+    cross = CrossCheck(hooked, WriteLog(), str)
+
+    def applies(frame: int) -> None:
+        cross.begin(Lsn(1, frame), salts, 1, TABLES)
+        for changes in cross.on_rows([TableChanges(TABLE, iter([RowChange(frame, None, (frame, "a"))]))]):
+            list(changes.rows)
+        cross.end(Lsn(1, frame + 1), salts, same_schema=True)
+
+    applies(0)
+    hooked._connected[BytesIO()] = writer
+    for frame in range(1, 3):
+        applies(frame)
+    hooked._take(writer, [Commit(1, "ada", WalPlace(1, 2, 2), [encode_row(("INSERT", "t", 2, 2, None, (2, "a")))])])
+    cross.check()
+    assert (cross.checked, cross.unchecked, cross.waiting) == (1, 0, 1)

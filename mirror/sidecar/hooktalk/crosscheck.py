@@ -33,6 +33,8 @@ Json = Callable[[tuple[Value, ...]], str]
 
 #: Limits of what waits for the check: rows of one batch, batches, and seconds.
 MOST_ROWS, MOST_WINDOWS, KEPT_SECONDS = 5_000, 128, 3.0
+#: Batches that wait while hooks are connected and silent.
+SILENT_WINDOWS = 8
 #: Seconds between two checks of waiting batches while hooks send nothing more.
 _RETRY_SECONDS = 0.1
 #: Commits sent for one generation that are kept until they are decoded from the WAL, and bytes of their rows.
@@ -125,8 +127,10 @@ class CrossCheck:
         now = time.monotonic()
         quiet, self._begun = now - self._begun > QUIET_SECONDS, now
         self._open = None
-        # After a quiet time the file may be faster than the hook.
-        if commits and (self._hooked.talking or (quiet and self._hooked.writers)):
+        # The file may be faster than a hook that has been silent: what comes after a quiet time waits for it, and where
+        # programs without a hook write all the time, some batches.
+        waits = quiet or len(self._windows) < SILENT_WINDOWS
+        if commits and (self._hooked.talking or (waits and self._hooked.writers)):
             self._open = Window(begin, salts, commits, tables)
         elif self._hooked.writers:
             self.unchecked += commits
