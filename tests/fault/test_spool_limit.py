@@ -96,7 +96,7 @@ def test_a_limit_below_what_lies_between_two_saves_is_refused(make_mirror: Calla
 @pytest.mark.slow
 def test_postgres_away_for_minutes(mirror: MirrorProcess, proxy: Proxy, writer: Writer) -> None:
     mirror.start()
-    mirror.wait_applied()
+    mirror.settle()
     over = threading.Event()
     timer = threading.Timer(150, over.set)
     proxy.refuse()
