@@ -15,6 +15,24 @@ TINY = {
     "agents": ["--stores", "3", "--commits", "10"],
     "bulk": ["--rows", "500", "--rounds", "1"],
     "changes": ["--singles", "10", "--rows", "1000", "--rounds", "1"],
+    "cost": [
+        "--rounds",
+        "1",
+        "--size",
+        "1",
+        "--seconds",
+        "0.3",
+        "--rate",
+        "200",
+        "--unpaced",
+        "200",
+        "--idle",
+        "0.5",
+        "--sources",
+        "2",
+        "--starts",
+        "1",
+    ],
     "cutover": [
         "--seconds",
         "0.5",
@@ -46,14 +64,15 @@ TINY = {
 
 def test_all_are_here() -> None:
     scripts = {path.stem for path in BENCH.glob("*.py") if not path.stem.startswith("_")}
-    # The last one makes another checkout and its environment.
-    assert scripts == {*TINY, "common", "all", "against"}
+    # The last three make another environment, or take minutes on anything.
+    assert scripts == {*TINY, "common", "all", "against", "growth", "peers"}
 
 
 #: These take long on little, too, or what they use is used by others.
 SLOW = {
     "adopt",
     "agents",
+    "cost",
     "cutover",
     "downtime",
     "fleet",
