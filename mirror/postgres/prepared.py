@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from psycopg import DataError, errors, generators
-from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg import DataError, OperationalError, errors, generators
+from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 
 from mirror.postgres.target import Conn
@@ -28,7 +28,8 @@ MOST_NAMES = 500
 
 #: Parameters as they are sent, and the formats of each; None: all are text.
 _Sent = tuple[list["bytes | None"], list[Format] | None]
-_FAILED = frozenset((ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE))
+#: Nothing else says that a statement was run, nor does no answer at all.
+_DONE = frozenset((ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK))
 
 
 class PreparedStatements:
@@ -61,12 +62,10 @@ class PreparedStatements:
             try:
                 if len(ready) == 1 and not self._old and (name := self._names.get(ready[0][0])) is not None:
                     pgconn.send_query_prepared(name, *ready[0][1])
-                    results = conn.wait(generators.execute(pgconn))
+                    _require_done(conn.wait(_answer(conn)))
                 else:
-                    results = self._in_pipeline(ready)
-                for result in results:
-                    if result.status in _FAILED:
-                        raise errors.error_from_result(result, encoding="utf-8")
+                    for result in self._in_pipeline(ready):
+                        _require_done(result)
             except BaseException:
                 self.forget()
                 if pgconn.pipeline_status or pgconn.transaction_status == TransactionStatus.ACTIVE:
@@ -96,20 +95,41 @@ class PreparedStatements:
             made.append(None)
         pgconn.pipeline_sync()
         results = self._conn.wait(_answers(self._conn, len(made)))
-        pgconn.exit_pipeline_mode()
-        for prepared, result in zip(made, results, strict=True):
-            if prepared is not None and result.status == ExecStatus.COMMAND_OK:
+        if pgconn.status == ConnStatus.OK:
+            pgconn.exit_pipeline_mode()
+        for prepared, result in zip(made, results, strict=False):
+            if prepared is not None and result.status in _DONE:
                 self._names[prepared[0]] = prepared[1]
         return results
 
 
+def _answer(conn: Conn) -> Generator[Any, Any, PGresult]:
+    """The last result of what was sent. Raises ``OperationalError`` if there is none."""
+    results = yield from generators.execute(conn.pgconn)
+    if not results:
+        raise OperationalError("the server has not answered")
+    return results[-1]
+
+
 def _answers(conn: Conn, number: int) -> Generator[Any, Any, list[PGresult]]:
-    """The last result of each of so many messages; the answer to the sync that ends them is read, too."""
-    found = []
-    for _ in range(number):
-        found.append((yield from generators.execute(conn.pgconn))[-1])
-    yield from generators.execute(conn.pgconn)
+    """The answers to so many messages. Of a session that is ended, those before; the last one says why."""
+    found: list[PGresult] = []
+    for _ in range(number + 1):
+        try:
+            found.append((yield from _answer(conn)))
+        except OperationalError:
+            if found and found[-1].status not in _DONE:
+                return found
+            raise
+    sync = found.pop()
+    if sync.status != ExecStatus.PIPELINE_SYNC:
+        raise OperationalError("the server's answers do not belong to what was sent")
     return found
+
+
+def _require_done(result: PGresult) -> None:
+    if result.status not in _DONE:
+        raise errors.error_from_result(result, encoding="utf-8")
 
 
 def _encoded(params: tuple[str | bytes | None, ...]) -> _Sent:

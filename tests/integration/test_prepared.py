@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import psycopg
 import pytest
@@ -96,8 +96,25 @@ def test_a_session_that_is_ended(conn: Session, dsn: str) -> None:
     statements = PreparedStatements(conn)
     pid = conn.info.backend_pid
     kill = f"SELECT pg_terminate_backend({pid})".encode()
-    with pytest.raises(psycopg.OperationalError):
+    with pytest.raises(errors.AdminShutdown):
         statements.run([(b"BEGIN", ()), (kill, ()), (INSERT, ("1", "one", None)), (b"COMMIT", ())])
     assert conn.closed
     with connect(dsn, raw=True) as other:
         assert rows(other) == []
+
+
+def test_no_answer_is_no_success(conn: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for one statement nor for a queue: then nothing says that it was run."""
+    statements = PreparedStatements(conn)
+    statements.run([(INSERT, ("1", "one", None))])
+
+    def nothing(pgconn: object) -> Generator[object, object, list[object]]:
+        return []
+        yield
+
+    monkeypatch.setattr("mirror.postgres.prepared.generators.execute", nothing)
+    with pytest.raises(psycopg.OperationalError, match="not answered"):
+        statements.run([(INSERT, ("2", "two", None))])
+    assert conn.closed
+    with pytest.raises(psycopg.OperationalError):
+        statements.run([(INSERT, ("2", "two", None))])
