@@ -23,12 +23,11 @@ fails for weeks does not fill the disk: a kind is one line of the program, but w
 its own (None: one that is always written).
 
 Loguru takes longer to load than a command that only asks a mirror takes to run. So it is not loaded here before there
-is a record: the log begins when the first module that logs has it loaded (:class:`_WhenLoaded`).
+is a record: the log begins when the first module that logs has it loaded (:mod:`mirror.core.imports`).
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import math
@@ -48,12 +47,10 @@ import click
 from mirror.cli.plain import printable, terminal_width, wrapped
 from mirror.core.config.log_settings import LogSettings
 from mirror.core.errors import MirrorError
+from mirror.core.imports import WhenImported
 from mirror.core.redaction import redacted
 
 if TYPE_CHECKING:
-    from importlib.machinery import ModuleSpec
-    from types import ModuleType
-
     from loguru import Logger, Message, Record
 
 #: Records of one kind in so many seconds.
@@ -122,31 +119,12 @@ def start_log(settings: LogSettings | None = None) -> None:
     _settings, _logs = settings or _settings, _logs or settings is not None
     if "loguru" in sys.modules:
         log_to(sys.stderr)
-    elif _when_loaded not in sys.meta_path:
-        sys.meta_path.insert(0, _when_loaded)
+    else:
+        _when_loaded.begin()
 
 
-class _WhenLoaded:
-    """Finds loguru in place of Python, and has the log begin before whoever loads it can write a record."""
-
-    def find_spec(self, name: str, _path: object, _target: object = None) -> ModuleSpec | None:
-        """As the import system wants it; None for any other module."""
-        if name != "loguru":
-            return None
-        sys.meta_path.remove(self)
-        found = importlib.util.find_spec(name)
-        if found is not None and found.loader is not None:
-            load = found.loader.exec_module
-
-            def load_and_start(module: ModuleType) -> None:
-                load(module)
-                log_to(sys.stderr)
-
-            found.loader.exec_module = load_and_start  # type: ignore[method-assign]
-        return found
-
-
-_when_loaded = _WhenLoaded()
+#: Before whoever loads it can write a record.
+_when_loaded = WhenImported("loguru", lambda _: log_to(sys.stderr))
 
 
 def log_to(write: TextIO | Callable[[str], object], *, colour: bool = False) -> None:

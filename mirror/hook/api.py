@@ -9,9 +9,6 @@ mirror/HAZARDS.md). Such a program has no hooks, and needs none: the sidecar cap
 from __future__ import annotations
 
 import dataclasses
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import logging
 import os
 import sys
@@ -32,6 +29,7 @@ from mirror.core.config.settings import DEFAULT_SCHEMA, SIDECARS, Settings, load
 from mirror.core.control import ControlClient
 from mirror.core.errors import ConfigError, MirrorError, NotRunningError
 from mirror.core.folders import resolve, source_folder
+from mirror.core.imports import WhenImported
 from mirror.core.saved_status import saved_report
 from mirror.core.status import Phase, StatusReport
 from mirror.core.words import counted
@@ -142,7 +140,7 @@ class Mirror:
         self._budget = Budget()
         self._rows = True
         """Whether the preupdate hook may be used."""
-        self._watcher: _ApswWatcher | None = None
+        self._watcher: WhenImported | None = None
         self._session: Any = None
         self._enabled = True
         self._told_of_agents = False
@@ -171,8 +169,8 @@ class Mirror:
         if "apsw" in sys.modules:
             self._hook_apsw(sys.modules["apsw"])
         else:
-            self._watcher = _ApswWatcher(self._hook_apsw)
-            sys.meta_path.insert(0, self._watcher)
+            self._watcher = WhenImported("apsw", self._hook_apsw)
+            self._watcher.begin()
 
     def _begin(self) -> None:
         settings = self._settings
@@ -311,7 +309,7 @@ class Mirror:
             if _current is self:
                 _current = None
         if self._watcher is not None:
-            self._watcher.remove()
+            self._watcher.end()
         apsw: Any = sys.modules.get("apsw")
         if apsw is not None and self._hook in apsw.connection_hooks:
             apsw.connection_hooks.remove(self._hook)
@@ -421,47 +419,3 @@ def _guarded(session: Any, before: Any) -> Any:
 
     Session.__qualname__, Session.__module__, Session.__doc__ = "Session", session.__module__, session.__doc__
     return Session
-
-
-class _ApswWatcher(importlib.abc.MetaPathFinder):
-    """Waits for the program to import APSW, and then calls a function with it."""
-
-    def __init__(self, then: Any) -> None:
-        self._then = then
-
-    def remove(self) -> None:
-        """Stop waiting."""
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """Leave the search to the other finders, and wrap the loader that they give."""
-        if name != "apsw":
-            return None
-        self.remove()
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self._then)
-        return spec
-
-
-class _Loader(importlib.abc.Loader):
-    """Loads as another loader does, and then calls a function with the module."""
-
-    def __init__(self, loader: importlib.abc.Loader, then: Any) -> None:
-        self._loader = loader
-        self._then = then
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        """Create the module as the wrapped loader does."""
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Load as the wrapped loader does, and leave no trace of this one in the module."""
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        module.__loader__ = self._loader
-        self._loader.exec_module(module)
-        self._then(module)

@@ -35,6 +35,7 @@ from mirror.postgres.dumpers import JsonDumper, JsonKeyDumper, NumericDumper
 from mirror.postgres.failures import TOO_MANY_COLUMNS, concerns_one_row
 from mirror.postgres.history import note_not_json
 from mirror.postgres.migrate import statement
+from mirror.postgres.prepared import PreparedStatements
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import attempt, forget_rejects, in_parts
 from mirror.postgres.retype import may_change, may_select, overrides_for, still_needed
@@ -68,6 +69,7 @@ class Loader:
     def __init__(
         self,
         conn: Conn,
+        statements: PreparedStatements,
         source_id: int,
         editor: SchemaEditor,
         rows: AllRows,
@@ -78,7 +80,8 @@ class Loader:
         log: bool = False,
         damaged: str | None = None,
     ) -> None:
-        """``copy``: the source as a SQLite file, for the fast path; None: there is only the careful one.
+        """``statements``: those of ``conn``. ``copy``: the source as a SQLite file, for the fast path; None: there is
+        only the careful one.
 
         ``log``: each row that is changed in a table that is there is recorded in ``mirror.repairs``. ``damaged``: the
         source's path; a table of which pages are damaged is stored as far as it can be read, and refused. None:
@@ -88,7 +91,7 @@ class Loader:
         self._damaged = damaged
         self._damage: FormatError | None = None
         self._not_json: set[str] = set()
-        self._conn = conn
+        self._conn, self._statements = conn, statements
         self._source_id = str(source_id)
         self._editor = editor
         self._rows = rows
@@ -288,10 +291,9 @@ class Loader:
                     rejected.add(plan.rejected)
 
             def write(part: list[tuple[RowChange, RowPlan]]) -> None:
-                with self._conn.pipeline():
-                    for _, plan in part:
-                        if plan.upsert is not None and not plan.large:
-                            self._conn.execute(planner.statements.upsert, tuple(plan.upsert), prepare=True)
+                kept = [plan.upsert for _, plan in part if plan.upsert is not None and not plan.large]
+                if kept:
+                    self._statements.run([(planner.statements.upsert, tuple(upsert)) for upsert in kept])
                 for _, plan in part:
                     if plan.upsert is not None and plan.large:
                         self._send_large(target, plan)

@@ -105,7 +105,7 @@ class PreparedStatements:
 
 def _answer(conn: Conn) -> Generator[Any, Any, PGresult]:
     """The last result of what was sent. Raises ``OperationalError`` if there is none."""
-    results = yield from generators.execute(conn.pgconn)
+    results: list[PGresult] = yield from generators.execute(conn.pgconn)
     if not results:
         raise OperationalError("the server has not answered")
     return results[-1]

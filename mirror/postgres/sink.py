@@ -212,7 +212,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
             for name in set(editor.refusals) - {table.name for table in tables}:
                 editor.lift(name)
             salvaged = self._path if damaged else None
-            loader = Loader(self._conn, self._source_id, editor, rows, copy, position.lsn, progress, damaged=salvaged)
+            loader = Loader(*self._session, editor, rows, copy, position.lsn, progress, damaged=salvaged)
             for table in tables:
                 loader.load(table)
                 self._faults("load:table")
@@ -275,7 +275,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
         assert position is not None
         noted = self.ledger.repairs()
         editor = self._editor()
-        loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn)
+        loader = Loader(*self._session, editor, rows, None, position.lsn)
         fence = advance(self._source_id, self._epoch, position, 0)
         with self._transaction("repair a table"):
             whole = not repair_by_ranges(self._conn, self.others, editor, loader, table, fence, self._faults)
@@ -305,7 +305,7 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
                 editor.forget(table.name)
             elif not intact:
                 editor.retire(table.name, position.lsn, without=() if held is None else withheld(held.known, table))
-            loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn, log=log, damaged=self._path)
+            loader = Loader(*self._session, editor, rows, None, position.lsn, log=log, damaged=self._path)
             loader.load(table, narrow=narrow, refuse=refuse)
             editor.finish()
             for dimension in self._dimensions.new(loader.dimensions):
@@ -437,6 +437,10 @@ class Sink(SourceRecords, AbstractContextManager["Sink"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def _session(self) -> tuple[Conn, PreparedStatements, int]:
+        return self._conn, self._statements, self._source_id
 
     def _editor(self, profile: str | None = None, agent: str | None = None, *, look: bool = True) -> SchemaEditor:
         """An editor of the tables as they are; or, for another profile and agent, of no tables yet.

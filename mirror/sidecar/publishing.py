@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from loguru import logger
@@ -45,14 +47,8 @@ class Publishing:
 
     def _publish(self, sink: Sink) -> None:
         assert sink.position is not None
-        try:
-            self._publisher.publish(
-                sink.source_id, sink.epoch, sink.lineage, sink.position, wal=self._wal, in_phases=sink.in_phases
-            )
-        except OSError as error:
-            self._has_failed(error)
-        else:
-            self._problem = ""
+        known = sink.source_id, sink.epoch, sink.lineage, sink.position
+        self._write(partial(self._publisher.publish, *known, wal=self._wal, in_phases=sink.in_phases))
 
     def beat(self) -> None:
         """Say that the mirror is there, of a source that rests; to be called every second."""
@@ -76,12 +72,7 @@ class Publishing:
         ``source_id``: None: that of the last sink.
         """
         self._sink, self._unsure = None, False
-        try:
-            self._publisher.say_moved(sealed=sealed, source_id=source_id)
-        except OSError as error:
-            self._has_failed(error)
-        else:
-            self._problem = ""
+        self._write(partial(self._publisher.say_moved, sealed=sealed, source_id=source_id))
 
     def was_asked(self) -> bool:
         """Whether a move has ended since the last call, or :meth:`say_moved`."""
@@ -114,10 +105,15 @@ class Publishing:
             self._publisher.moving = self._unsure = False
             self._publish(self._sink)
 
-    def _has_failed(self, error: OSError) -> None:
-        if str(error) != self._problem:
-            logger.warning("{}: its position cannot be published, so reads go to SQLite: {}", self._name, error)
-        self._problem = str(error)
+    def _write(self, write: Callable[[], None]) -> None:
+        """Write, and say once if that cannot be done."""
+        try:
+            write()
+            self._problem = ""
+        except OSError as error:
+            if str(error) != self._problem:
+                logger.warning("{}: its position cannot be published, so reads go to SQLite: {}", self._name, error)
+            self._problem = str(error)
 
     def renew(self) -> None:
         """Make the file again in a folder that was made again. Raises ``OSError``."""

@@ -76,7 +76,7 @@ def test_what_hooks_have_told_is_told_again_when_it_is_more() -> None:
     assert told == HookReport()
     hooks.check(ledger, status)
     assert status.hook is told
-    hooks.hooked.ever, hooks.hooked.lost = True, 1
+    hooks.hooked.lost += 1
     hooks.check(ledger, status)
     assert status.hook.lost == 1
 

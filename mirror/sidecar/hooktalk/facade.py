@@ -105,8 +105,6 @@ class HookTalk:
 
     def check(self, ledger: Ledger, status: SourceStatus) -> None:
         """Check what can be checked by now, and record the result. Raises ``SinkError``."""
-        if not self.hooked.ever:
-            return
         self._cross.check()
         if found := self._cross.take_found() + self._replay.take_found():
             ledger.record_discrepancies(found)

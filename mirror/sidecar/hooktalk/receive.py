@@ -115,8 +115,6 @@ class HookReceiver:
         self._commits, self._of_files = _Waiting(), _Waiting()
         self.eager = False
         """Whether to ring for each message: the source has no WAL from which capture would know."""
-        self.ever = False
-        """Whether any process has connected."""
         self._connected: dict[BufferedIOBase, Writer] = {}
         self._last = 0.0
         self.unnamed = 0
@@ -131,7 +129,7 @@ class HookReceiver:
         """
         writer = Writer(hello.pid, _clean(hello.program))
         with self._guard:
-            self._connected[stream], self.ever = writer, True
+            self._connected[stream] = writer
         self._ring()
         try:
             while len(head := stream.read(4)) == 4:
