@@ -1,7 +1,7 @@
 """Many leaves of a rowid table at a time: their cells are found with numpy, and those of two states paired by rowid.
 
 A page has some twenty to two hundred cells, and a large commit touches a few on each of many pages. Cell by cell, in
-Python, to find the rows that differ takes several times as long as to decode them. Here each step is one call for all
+Python, to find the rows that differ takes longer than to decode them. Here each step is one call for all
 cells of a block of pages; what is left for each cell is to compare the bytes of two payloads.
 """
 
