@@ -12,7 +12,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -91,7 +92,7 @@ class _Calls:
     def __init__(self, given: Given) -> None:
         self._given = given
         self._room = anyio.Semaphore(_AT_ONCE)
-        self._running: set[Process] = set()
+        self._scopes: set[anyio.CancelScope] = set()
 
     async def answer(self, context: _Context, asked: types.CallToolRequestParams) -> types.CallToolResult:
         """The answer to a call; an error is one, too. Raises ``MCPError`` for a tool that there is not."""
@@ -99,11 +100,13 @@ class _Calls:
             raise MCPError(types.INVALID_PARAMS, f"there is no tool {asked.name}")
         try:
             words = command_line(asked.name, asked.arguments or {}, self._given)
-            async with self._room:
-                code, document = await self._answer_of(words)
+            with self._scope():
+                async with self._room:
+                    code, document = await self._answer_of(words)
+                    return _result(without_contents(asked.name, document), failed=code in (2, 3))
         except MirrorError as error:
             return _result({"version": 1, "error": error.to_dict()}, failed=True)
-        return _result(without_contents(asked.name, document), failed=code in (2, 3))
+        raise MCPError(types.CONNECTION_CLOSED, "the server ends")
 
     async def _answer_of(self, words: list[str]) -> tuple[int, dict[str, Any]]:
         """The exit code of a command (0, 1, 2 or 3), and the document that it has printed. Raises ``MirrorError``."""
@@ -121,18 +124,28 @@ class _Calls:
         command = [sys.executable, "-P", "-m", "mirror", *words]
         async with await anyio.open_process(command, stdin=subprocess.DEVNULL, stderr=None) as process:
             assert process.stdout is not None
-            self._running.add(process)
             try:
                 out = b"".join([part async for part in process.stdout])
                 return await process.wait(), out
             finally:
                 await _end(process)
-                self._running.remove(process)
+
+    @contextmanager
+    def _scope(self) -> Iterator[None]:
+        """Where a call can be cancelled by ``end``, from before its command is started until that has ended."""
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                yield
+            finally:
+                self._scopes.remove(scope)
 
     async def end(self) -> None:
-        """End all commands that run."""
-        for process in list(self._running):
-            await _end(process)
+        """Cancel all calls, and return when no command runs; none is started after this."""
+        for scope in self._scopes:
+            scope.cancel()
+        for _ in range(_AT_ONCE):
+            await self._room.acquire()
 
 
 def _result(document: dict[str, Any], *, failed: bool) -> types.CallToolResult:

@@ -233,6 +233,21 @@ def test_the_wire(cli: CommandLine, mirror: MirrorProcess, source: Path) -> None
         process.communicate()
 
 
+def test_a_signal_at_any_moment_leaves_no_command(cli: CommandLine, source: Path) -> None:
+    """Also when a command has just become a process, and whoever starts it does not have its number yet."""
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    for _ in range(8):
+        process = cli.start("mcp", source, "--postgres", UNREACHABLE, stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        process.stdin.write(call(1, "initialize", **hello) + call(2, "tools/call", name="rejects", arguments={}))
+        process.stdin.flush()
+        here = psutil.Process(process.pid)
+        while not (commands := here.children()):
+            assert process.poll() is None
+        assert stop(process) == -signal.SIGTERM and not any(command.is_running() for command in commands)
+        process.communicate()
+
+
 def test_without_the_extra(cli: CommandLine) -> None:
     without = "import sys; sys.modules['mcp'] = None; from mirror.cli.main import main; main()"
     done = CommandLine(cli.folder, cli.dsn, (sys.executable, "-c", without)).run("mcp")
