@@ -3,9 +3,10 @@
 A loop that has just done something keeps its thread for a moment: what comes next is done at once. Only where commits
 keep it at work most of the time, it waits as long as each transaction has taken before it looks for more: so several
 commits share the next one, which costs hardly more than one of them. A commit that comes by itself never waits. With
-nothing to do the loop rests (:mod:`mirror.sidecar.crew`), and is woken by capture, by another thread's request, or by a second's tick that finds
-something out of order. After some quiet seconds nothing else wakes it for ten minutes. If another source needs its
-session in Postgres, it rests on without one (:mod:`mirror.sidecar.seats`) until there is something to write.
+nothing to do the loop rests (:mod:`mirror.sidecar.crew`), and is woken by capture, by another thread's request, or by
+a second's tick that finds something out of order. After some quiet seconds nothing else wakes it for ten minutes. If
+another source needs its session in Postgres, it rests on without one (:mod:`mirror.sidecar.seats`) until there is
+something to write.
 """
 
 from __future__ import annotations

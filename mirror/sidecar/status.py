@@ -172,6 +172,8 @@ class SourceStatus:
         self._refused: list[Refusal] = []
         self._schema: Schema | None = None
         self._begun: list[RuleReport] = []
+        self._left_out_by: Profile | None = None
+        self._not_json_of: Collection[tuple[str, str]] | None = None
         self._overrides: Mapping[str, Mapping[str, ColumnType]] | None = None
         self.lags = Lags()
         self.history = self.lags.history
@@ -211,7 +213,9 @@ class SourceStatus:
             # Of one without a declared type it is known only that it was another once.
             self.widened = sorted({*self.widened, *widened_columns(sink.mappings)})
             self.widenings = widenings(self.widened, sink.mappings)
-        self.not_json = [f"{table}.{column}" for table, column in sorted(sink.not_json)]
+        if sink.not_json is not self._not_json_of:
+            self._not_json_of = sink.not_json
+            self.not_json = [f"{table}.{column}" for table, column in sorted(sink.not_json)]
         self.after_copy_error = sink.after_copy_error
         self.leaves_out(replica.schema, profile, rules)
         self.lacks(sum(sink.rejects.values()), sink.refusals.values())
@@ -246,6 +250,9 @@ class SourceStatus:
 
         ``rules``: those of mirror.json.
         """
+        if schema is self._schema and profile is self._left_out_by:
+            return
+        self._left_out_by = profile
         self.follows(rules, schema)
         virtual = left_out(schema.virtual, profile.derived)
         if virtual != (self.virtual or []):
