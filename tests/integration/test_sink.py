@@ -125,33 +125,6 @@ Reader = psycopg.Connection[tuple[object, ...]]
 # --- opening ---------------------------------------------------------------------------------------
 
 
-def test_any_number_of_rows(sink: Sink, reader: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Several rows share a statement: of each number as many as come are there, once, whatever was there before."""
-    sink.apply(batch(1, schema=create(ITEMS, NOTES)))
-    held: dict[str, Row] = {}
-    frame, made = 2, 0
-    for number in (*range(1, 24), 40):
-        changes: list[RowChange] = []
-        for key in list(held)[: number // 3]:
-            before, after = held[key], (key, frame, None)
-            changes.append(update(before, after))
-            held[key] = after
-        for key in list(held)[-(number // 4) or len(held) :]:
-            changes.append(delete(*held.pop(key)))
-        for _ in range(number - len(changes)):
-            made += 1
-            row: Row = (f"k{made}", made, made / 2)
-            changes.append(insert(*row))
-            held[f"k{made}"] = row
-        notes = [insert(f"n{frame}.{at}", rowid=frame * 100 + at) for at in range(number % 6)]
-        done = sink.apply(batch(frame, (ITEMS, changes), (NOTES, notes)))
-        frame += 1
-        assert [each.upserted + each.deleted for each in done] == [len(changes), len(notes)]
-        assert exact(rows(sink, reader)) == exact([held[key] for key in sorted(held)])
-    assert sink.position == at(frame - 1)
-    assert len(rows(sink, reader, "notes")) == sum(number % 6 for number in (*range(1, 24), 40))
-
-
 def test_open_is_repeatable(dsn: str) -> None:
     """A second open finds the same source, at the same position, with its tables."""
     with Sink.open(dsn, "/source.db", "public", PROFILES) as first:
@@ -267,6 +240,33 @@ def test_insert_update_delete(sink: Sink, reader: Reader, filler: int) -> None:
     gone = [delete(*r.after) for r in more if r.after]
     sink.apply(batch(3, (ITEMS, [delete("a", 20, math.inf), update(("d", None, None), ("e", 5, 5.0)), *gone])))
     assert exact(rows(sink, reader)) == exact([("b", 10, -0.0), ("e", 5, 5.0)])
+
+
+def test_any_number_of_rows(sink: Sink, reader: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Several rows share a statement: of each number as many as come are there, once, whatever was there before."""
+    sink.apply(batch(1, schema=create(ITEMS, NOTES)))
+    held: dict[str, Row] = {}
+    frame, made = 2, 0
+    for amount in (*range(1, 24), 40):
+        changes: list[RowChange] = []
+        for key in list(held)[: amount // 3]:
+            before, after = held[key], (key, frame, None)
+            changes.append(update(before, after))
+            held[key] = after
+        for key in list(held)[-(amount // 4) or len(held) :]:
+            changes.append(delete(*held.pop(key)))
+        for _ in range(amount - len(changes)):
+            made += 1
+            row: Row = (f"k{made}", made, made / 2)
+            changes.append(insert(*row))
+            held[f"k{made}"] = row
+        notes = [insert(f"n{frame}.{at}", rowid=frame * 100 + at) for at in range(amount % 6)]
+        done = sink.apply(batch(frame, (ITEMS, changes), (NOTES, notes)))
+        frame += 1
+        assert [each.upserted + each.deleted for each in done] == [len(changes), len(notes)]
+        assert exact(rows(sink, reader)) == exact([held[key] for key in sorted(held)])
+    assert sink.position == at(frame - 1)
+    assert len(rows(sink, reader, "notes")) == sum(amount % 6 for amount in (*range(1, 24), 40))
 
 
 @pytest.mark.parametrize("filler", [0, 3000])
