@@ -1,9 +1,9 @@
 """How a source's loop waits: for what comes, for a session in Postgres, and while there is nothing to do.
 
 A loop that has just done something keeps its thread for a moment: what comes next is done at once. Only where commits
-keep it at work most of the time, it waits as long as each transaction has taken before it looks for more: so several
-commits share the next one, which costs hardly more than one of them. A commit that comes by itself never waits. With
-nothing to do the loop rests (:mod:`mirror.sidecar.crew`), and is woken by capture, by another thread's request, or by
+keep it at work, it waits half as long again as each transaction has taken before it looks for more: so several commits
+share the next one, which costs little more than one of them. A commit that comes by itself never waits. With nothing
+to do the loop rests (:mod:`mirror.sidecar.crew`), and is woken by capture, by another thread's request, or by
 a second's tick that finds something out of order. After some quiet seconds nothing else wakes it for ten minutes. If
 another source needs its session in Postgres, it rests on without one (:mod:`mirror.sidecar.seats`) until there is
 something to write.
@@ -40,9 +40,9 @@ from mirror.sidecar.status import SourceStatus
 
 #: Seconds for which a loop that has something to do reads no messages: they may ask it to stop, or to hold.
 DEAF_SECONDS = 0.002
-#: A transaction that took fewer seconds is followed by a wait of as long, if it is one of a stream: of those that came
-#: since the last one ended, this share of the time was work.
-SHORT_SECONDS, STREAM_SHARE = 0.002, 1 / 3
+#: A transaction that took fewer seconds is followed by a wait, so many times as long, if it is one of a stream: if of
+#: the time since the last one ended, more than this share was work.
+SHORT_SECONDS, WAITS, STREAM_SHARE = 0.002, 1.5, 1 / 3
 #: Seconds for which a loop keeps its thread after it has done something, at most, unless others wait for one.
 LINGER_SECONDS = 0.05
 #: Seconds after which it is woken by its ticks alone, and once in the second number of seconds; before: each second.
@@ -149,7 +149,7 @@ class Repose:
         if self._shared.crowded():
             yield Rest(0.0)
         elif took < SHORT_SECONDS and took > STREAM_SHARE * since_last:
-            time.sleep(took)
+            time.sleep(took * WAITS)
             self._moved_at = time.monotonic()
         if self._moved_at > self._pumped_at + DEAF_SECONDS:
             self.pump(0.0)
