@@ -417,24 +417,17 @@ class Pipeline:
         self.hooks.begin(replica, found, compared=compared)
         results, changes = deliver(replica, self._sink, found, self._check, self.hooks.on_rows, self.hooks.told)
         self._told.looks(self._sink, changes)
-        self._publish()
         self.hooks.end(replica, self._source.inode)
         self.status.has_applied(found.commits, results, compared=compared)
         if may_be_known(self.task, self._sink, results, replica.schema is not schema) and is_recognised(replica):
             self._load(replica, "it was recognised as a MemuStore", again=True)
-            self._update_status()
-        else:
-            self._show(replica, self._sink)
+        self._update_status()
 
     def _update_status(self) -> None:
         assert self._replica is not None and self._sink is not None
+        self.status.shows(self._replica, self._sink, PROFILES[self._sink.profile or "generic"], self.task.rules)
         self._told.looks(self._sink)
         self._publish()
-        self._show(self._replica, self._sink)
-
-    def _show(self, replica: Replica, sink: Sink) -> None:
-        """Show and keep what has been told of and published."""
-        self.status.shows(replica, sink, PROFILES[sink.profile or "generic"], self.task.rules)
         self.requests.has_changed()
         self.status.keep(self.task.folder)
 
