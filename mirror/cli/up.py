@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import resource
 import shlex
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import click
 from loguru import logger
+from msgspec import structs
 from rich.console import Console
 
 from mirror.cli.changes import changes_of
@@ -137,9 +137,9 @@ def up(
     start_log(LogSettings(log_format or settings.log.format, least))
     if not settings.sources:
         origins = {**settings.origins, "sources": "default"}
-        settings = dataclasses.replace(settings, sources=_mirrored_before(settings), origins=origins)
+        settings = structs.replace(settings, sources=_mirrored_before(settings), origins=origins)
     if http is not None:
-        settings = dataclasses.replace(settings, http=http)
+        settings = structs.replace(settings, http=http)
     _require_one(settings.sources, once=once)
     _warn_of_host_folders(settings.sources)
     _allow_many_files()

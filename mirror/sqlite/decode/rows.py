@@ -38,7 +38,7 @@ LARGE_BYTES = 1 << 20
 _HEADERS, _TIMES_MET = 1024, 4
 #: From so many pages on, a rowid table's leaves are compared in blocks: each block costs as much as some pages alone.
 MANY_PAGES = 12
-#: The same while numpy, which that needs, is not loaded: it takes 0.1 s, and then 14 MB for as long as the process runs.
+#: The same while numpy, which that needs, is not loaded: that takes 0.1 s, and 14 MB for as long as the process runs.
 WORTH_LOADING = 256
 #: Number of pages for which the result of comparing their cells is kept.
 _KEPT = 32
