@@ -61,9 +61,9 @@ _STEP = "next: "
 
 def console_of(width: int | None = None) -> Console:
     """A console for it: where no terminal says how wide it is, nothing is left out and nothing broken."""
-    console = Console(width=width)
+    console = Console(width=width, emoji=False)
     if width is None and not console.is_terminal and not os.environ.get("COLUMNS"):
-        return Console(width=_UNLIMITED)
+        return Console(width=_UNLIMITED, emoji=False)
     return console
 
 
