@@ -39,11 +39,11 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
+import msgspec
 
 from mirror.cli.plain import printable, terminal_width, wrapped
 from mirror.core.config.log_settings import LogSettings
@@ -65,8 +65,7 @@ _PRIORITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 _FIELDS = ("phase", "lag_seconds", "rejects", "commits", "rows", "next_step")
 
 
-@dataclass(slots=True)
-class _Kind:
+class _Kind(msgspec.Struct):
     begun: float
     written: int = 0
     left_out: int = 0
