@@ -1,8 +1,9 @@
 """Make the page map of a whole database, for a copy just made: every page of it is read once.
 
 Most of a database's pages are leaves with cells that have no overflow chain. Whether a cell has one follows from
-its first bytes; so these alone are looked at, and only cells that may have a chain are parsed. (That takes some
-microseconds a page, as long as with numpy, which the mirror's process does not hold in memory for it.)
+its first bytes; so these alone are looked at, and only cells that may have a chain are parsed. (That takes some 3 ms a
+megabyte, two to three times as long as with numpy, and little beside the rest of a first copy. In return the mirror's
+process need not hold numpy in memory.)
 """
 
 from __future__ import annotations
