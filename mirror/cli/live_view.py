@@ -18,14 +18,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from mirror.cli.logs import announce, colour_of, is_for_machines, is_quiet, log_to, start_log
-from mirror.cli.output import GOOD, print_line, text
+from mirror.cli.logs import colour_of, log_to, start_log
+from mirror.cli.output import BAD, GOOD, print_line, text
 from mirror.cli.plain import printable, wrapped
+from mirror.cli.up_view import UpView
 from mirror.core.redaction import redacted
 from mirror.core.status import Phase, ProgressReport
 from mirror.core.words import amount, counted, duration, names_apart
@@ -243,17 +245,14 @@ class _Told:
     size: int = 1
 
 
-class LiveView:
-    """The lines on a terminal; what is said goes into the log elsewhere.
+class LiveView(UpView):
+    """The lines on a terminal. Thread: the command's; records of the log come from any."""
 
-    Thread: the command's; records of the log come from any.
-    """
+    shown = True
 
     def __init__(self, console: Console, names: Callable[[], Sequence[str]] = tuple) -> None:
         """``names``: of sources that could not begin."""
         self._console, self._names = console, names
-        self.shown = sys.stderr.isatty() and not is_for_machines() and not is_quiet()
-        """Whether there is such a terminal."""
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._copies: dict[Path, _Told] = {}
         #: Rich (15.0) works out what to print, and then prints it: lines that another thread has drawn meanwhile would
@@ -262,36 +261,30 @@ class LiveView:
         self._next = 0.0
         self._waiting: dict[str, float] = {}
 
-    def __enter__(self) -> LiveView:
-        if self.shown:  # what is logged comes above the lines, not through them
-            self._live.start()
-            log_to(self._log, colour=colour_of(sys.stderr))
+    def __enter__(self) -> Self:
+        # What is logged comes above the lines, not through them.
+        self._live.start()
+        log_to(self._log, colour=colour_of(sys.stderr))
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.shown:
-            with self._printing:
-                self._live.stop()
-            start_log()
+        with self._printing:
+            self._live.stop()
+        start_log()
 
     def _log(self, message: str) -> None:
         with self._printing:
             for line in message.rstrip().split("\n"):
                 print_line(self._console, Text.from_ansi(line))
 
-    def say(self, line: str, mark: Text = GOOD) -> None:
-        """Say something good, or what ``mark`` tells it is."""
-        if self.shown:
-            with self._printing:
-                for at, part in enumerate(wrapped(printable(redacted(line)), self._console.width, 2)):
-                    print_line(self._console, *((mark, " ") if at == 0 else ()), part)
-        else:
-            announce(line, bad=mark is not GOOD, depth=1)
+    def say(self, line: str, *, bad: bool = False) -> None:
+        """Say something good, or something bad, with a mark that tells which."""
+        with self._printing:
+            for at, part in enumerate(wrapped(printable(redacted(line)), self._console.width, 2)):
+                print_line(self._console, *((BAD if bad else GOOD, " ") if at == 0 else ()), part)
 
     def turn(self, pipelines: Sequence[Pipeline]) -> None:
         """Tell which tables are finished, and show how all sources are; to be called often."""
-        if not self.shown:
-            return
         for pipeline in pipelines if len(pipelines) <= MOST_WITH_TABLES else ():
             self._tick(pipeline, len(pipelines) > 1)
         now = time.monotonic()

@@ -23,26 +23,27 @@ fails for weeks does not fill the disk: a kind is one line of the program, but w
 its own (None: one that is always written).
 
 Loguru takes longer to load than a command that only asks a mirror takes to run. So it is not loaded here before there
-is a record: the log begins when the first module that logs has it loaded (:mod:`mirror.core.imports`).
+is a record: the log begins when the first module that logs has it loaded (:mod:`mirror.core.imports`). So it is with
+:mod:`logging`.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
+import msgspec
 
 from mirror.cli.plain import printable, terminal_width, wrapped
 from mirror.core.config.log_settings import LogSettings
@@ -64,8 +65,7 @@ _PRIORITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 _FIELDS = ("phase", "lag_seconds", "rejects", "commits", "rows", "next_step")
 
 
-@dataclass(slots=True)
-class _Kind:
+class _Kind(msgspec.Struct):
     begun: float
     written: int = 0
     left_out: int = 0
@@ -189,28 +189,53 @@ def take_over() -> None:
 
     For a process that is the command line's own.
     """
-    logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
-    # Of the packages that run inside programs, too.
-    logging.getLogger("mirror").setLevel(logging.INFO)
-    logging.captureWarnings(True)
+    if "logging" in sys.modules:
+        _take_over_logging()
+    else:
+        warnings.showwarning = _warned
+        _when_logging.begin()
     threading.excepthook = _thread_ended
     sys.unraisablehook = _not_raised
 
 
-class _Libraries(logging.Handler):
-    """Hands records of :mod:`logging` on."""
+def _take_over_logging() -> None:
+    import logging
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Log it, as a record of its library."""
-        log = _logger().bind(library=f"{record.name}:{record.lineno}").opt(exception=record.exc_info)
-        log.log(_level(record.levelno), "{}: {}", record.name, record.getMessage())
+    class Libraries(logging.Handler):
+        """Hands records of :mod:`logging` on."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            """Log it, as a record of its library."""
+            log = _logger().bind(library=f"{record.name}:{record.lineno}").opt(exception=record.exc_info)
+            log.log(_level(record.levelno), "{}: {}", record.name, record.getMessage())
+
+    logging.basicConfig(handlers=[Libraries()], level=logging.WARNING, force=True)
+    # Of the packages that run inside programs, too.
+    logging.getLogger("mirror").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+
+
+_when_logging = WhenImported("logging", lambda _: _take_over_logging())
+
+
+def _warned(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning of Python as :mod:`logging` does, which shows them all from then on."""
+    import logging  # noqa: F401 - has it taken over
+
+    warnings.showwarning(message, category, filename, lineno, file, line)
 
 
 def _level(number: int) -> str:
-    found = (
-        name for name in ("CRITICAL", "ERROR", "WARNING", "INFO") if number >= logging.getLevelNamesMapping()[name]
-    )
-    return next(found, "DEBUG")
+    """That of loguru, for a number of :mod:`logging`."""
+    levels = ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (20, "INFO"))
+    return next((name for least, name in levels if number >= least), "DEBUG")
 
 
 def _thread_ended(ended: threading.ExceptHookArgs) -> None:

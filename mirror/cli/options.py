@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import structs
 
 from mirror.core.beginnings import beginning
 from mirror.core.commands import complete
@@ -144,14 +144,14 @@ def _usable_settings(*arguments: Any) -> Settings:
         try:
             settings = load_settings(*arguments, lenient=True)
             if known_sources(settings.state_dir):
-                return replace(settings, problem=str(error))
+                return structs.replace(settings, problem=str(error))
         except MirrorError:
             raise error from None
         raise
     try:
         settings.agreed_storage()
     except ConfigError as error:
-        return replace(settings, problem=str(error))
+        return structs.replace(settings, problem=str(error))
     return settings
 
 

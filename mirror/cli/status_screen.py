@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from mirror.cli.looking import Seen
@@ -35,6 +34,8 @@ def watch(looks: Iterable[Seen], settings: Settings) -> None:
             show_seen(seen, settings, console)
             sys.stdout.flush()
     else:
+        from rich.live import Live  # only a terminal needs it
+
         shown = Text()
         try:
             with Live(console=console, screen=True, auto_refresh=False) as live:

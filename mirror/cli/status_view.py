@@ -25,7 +25,6 @@ from mirror.core.happened import happened
 from mirror.core.peer import start_all_step, start_step
 from mirror.core.status import AroundReport, StatusReport, kept_text, named, rejected
 from mirror.core.words import counted, names_apart
-from mirror.postgres.profiles import ADOPTED
 from mirror.sidecar.refused import causes
 
 #: Characters in which a line is as long as it is: where no terminal would break it.
@@ -62,9 +61,9 @@ _STEP = "next: "
 
 def console_of(width: int | None = None) -> Console:
     """A console for it: where no terminal says how wide it is, nothing is left out and nothing broken."""
-    console = Console(width=width)
+    console = Console(width=width, emoji=False)
     if width is None and not console.is_terminal and not os.environ.get("COLUMNS"):
-        return Console(width=_UNLIMITED)
+        return Console(width=_UNLIMITED, emoji=False)
     return console
 
 
@@ -199,6 +198,8 @@ def _tables(report: StatusReport) -> Iterator[tuple[str, str]]:
         left_out = ", ".join(report.left_out)
         yield f"left out: {left_out}: virtual columns that only the program itself can compute", ""
     if report.omitted:
+        from mirror.postgres.profiles import ADOPTED  # few need it
+
         by = "when it was adopted" if report.profile == ADOPTED else "by a rule in mirror.json"
         yield f"left out {by}: {', '.join(report.omitted)}", ""
     for note in report.rules:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import resource
 import shlex
@@ -17,11 +16,10 @@ from pathlib import Path
 
 import click
 from loguru import logger
-from rich.console import Console
+from msgspec import structs
 
 from mirror.cli.changes import changes_of
 from mirror.cli.gone import require_unmoved
-from mirror.cli.live_view import LiveView
 from mirror.cli.logs import announce, start_log
 from mirror.cli.options import (
     Patience,
@@ -36,6 +34,7 @@ from mirror.cli.remembering import Remembering
 from mirror.cli.rereading import Rereading
 from mirror.cli.serving import report_of, serving, watching
 from mirror.cli.up_end import MOST_ANNOUNCED, Given, Refusals, report_end, tell_postgres
+from mirror.cli.up_view import UpView, view_of
 from mirror.core.beginnings import Beginning
 from mirror.core.config.log_settings import LogSettings
 from mirror.core.config.settings import Settings, require_file
@@ -137,9 +136,9 @@ def up(
     start_log(LogSettings(log_format or settings.log.format, least))
     if not settings.sources:
         origins = {**settings.origins, "sources": "default"}
-        settings = dataclasses.replace(settings, sources=_mirrored_before(settings), origins=origins)
+        settings = structs.replace(settings, sources=_mirrored_before(settings), origins=origins)
     if http is not None:
-        settings = dataclasses.replace(settings, http=http)
+        settings = structs.replace(settings, http=http)
     _require_one(settings.sources, once=once)
     _warn_of_host_folders(settings.sources)
     _allow_many_files()
@@ -189,7 +188,7 @@ def up(
         service = Service(notifier, mirror)
         line = PeriodicLine(mirror, partial(report_of, settings), options=settings.options)
         refusals = Refusals(settings)
-        view = LiveView(Console(stderr=True), lambda: [name for name, _ in mirror.not_begun])
+        view = view_of(lambda: [name for name, _ in mirror.not_begun])
         rereading = Rereading(settings, click.get_current_context().params, mirror)
         try:
             with serving(settings, mirror, changes) as page, ExitStack() as beside:
@@ -301,7 +300,7 @@ def _run(
     ending: threading.Event,
     meanwhile: Callable[[], None],
     longest: float,
-    view: LiveView,
+    view: UpView,
     refusals: Refusals | None,
 ) -> list[MirrorError]:
     """Show progress until every source has ended, a signal came, or, once ``ending`` is set, everything is applied.
@@ -349,7 +348,7 @@ def _run(
 class _Announced:
     """Says once that a source is followed, and once more when the first table of one that had none is there."""
 
-    def __init__(self, view: LiveView) -> None:
+    def __init__(self, view: UpView) -> None:
         self._view = view
         self._had: dict[Pipeline, bool] = {}
         """Whether each source had a table then."""

@@ -15,10 +15,9 @@ from urllib.parse import quote
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-from mirror.cli.live_view import LiveView
 from mirror.cli.logs import announce, complain, writes_lines
 from mirror.cli.options import advise_replacing, own_schema_command
-from mirror.cli.output import BAD
+from mirror.cli.up_view import UpView
 from mirror.core.config.settings import Settings
 from mirror.core.config.which_postgres import REMEMBERED
 from mirror.core.dsn import hide_password, without_password
@@ -125,10 +124,10 @@ class Refusals:
                 lines.insert(0, none)
         return [f"{name}: {line}" for line in lines]
 
-    def tell(self, pipeline: Pipeline, view: LiveView) -> None:
+    def tell(self, pipeline: Pipeline, view: UpView) -> None:
         """Tell what is new of a source."""
         for line in self._new(pipeline.status):
-            view.say(line, BAD)
+            view.say(line, bad=True)
 
     def complain(self, pipeline: Pipeline) -> None:
         """Tell what has not been told of a source, at the end."""

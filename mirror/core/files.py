@@ -66,9 +66,9 @@ def write_atomically(path: Path, data: bytes | bytearray, *, durable: bool) -> N
     survives a power cut once this returns; otherwise a power cut may leave the old content, or an empty file. Raises
     ``OSError``; the file is then unchanged. A process that is killed in between leaves a file ``.NAME.*.tmp``.
     """
-    import tempfile  # who only reads needs none of what it loads
-
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    # Not by `tempfile`: what that loads takes 1 MB of memory, which the process that captures need not hold.
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:
             file.write(data)

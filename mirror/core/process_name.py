@@ -20,7 +20,6 @@ Not covered: copies of one running virtual machine, which have the same boot, na
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -67,14 +66,19 @@ def _system() -> str:
             boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
             return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
         return _boot_of_macos()
-    except (OSError, subprocess.SubprocessError):
+    except OSError:
         return ""
 
 
 @cache
 def _boot_of_macos() -> str:
+    import subprocess  # Linux needs none of what it loads
+
     command = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
-    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+    try:
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+    except subprocess.SubprocessError as error:
+        raise OSError(str(error)) from error
 
 
 def _started(pid: int) -> str | None:

@@ -38,16 +38,14 @@ _WITHIN, _LEAST, _LEAST_LETTERS = 8, 3, 12
 _MOST = 256
 _NAMES = r"(?:password|passwd|passphrase|secret|token|api_?key|private_?key|credentials?)"
 #: Each alternative begins where no longer word can, and takes time in proportion to the text.
-_FORMS = re.compile(
-    rf"""
+_FORMS = rf"""
     (?P<uri> (?<![A-Za-z0-9+.-]) [A-Za-z][A-Za-z0-9+.-]* :/{{1,3}} [^\s/] \S* )
   | (?P<named> {_NAMES} = ) (?! {HIDDEN} [;,.:)]* (?: \s | $ ) ) (?: '(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" | \S+ )
   | (?P<member> ["'] [\w-]{{0,40}} {_NAMES} ["'] \s* : \s* ) (?: "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' )
   | (?P<sql> \b PASSWORD \s+ ) '(?:[^']|'')*'
   | (?P<header> \b (?: Authorization ["']? \s* [:=] \s* ["']? (?: \w+ \s+ )? | Bearer \s+ ) ) [^\s"',]+
-    """,
-    re.IGNORECASE | re.DOTALL | re.VERBOSE,
-)
+    """
+_FLAGS = re.IGNORECASE | re.DOTALL | re.VERBOSE
 
 #: Without one of these, in small letters, a text has none of the forms: looking for them takes a hundred times less.
 _HINTS = (":/", "passw", "passphrase", "secret", "token", "key", "credential", "authorization", "bearer")
@@ -85,7 +83,8 @@ def remember_dsn(dsn: str | None) -> None:
 def redacted(text: str) -> str:
     """The text with :data:`~mirror.core.dsn.HIDDEN` for each secret in it; again redacted it stays the same."""
     small, known = text.lower(), _known()
-    shown = _FORMS.sub(_hide, text) if any(hint in small for hint in _HINTS) else text
+    # Compiled when it is first used: most commands never do.
+    shown = re.sub(_FORMS, _hide, text, flags=_FLAGS) if any(hint in small for hint in _HINTS) else text
     return shown if known is None else known.sub(HIDDEN, shown)
 
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from mirror.core.errors import StateError
 from mirror.core.files import write_atomically
@@ -26,8 +27,7 @@ SERVER_FILE = "server.json"
 _READING = "read which Postgres is remembered"
 
 
-@dataclass(frozen=True, slots=True)
-class RememberedServer:
+class RememberedServer(msgspec.Struct, frozen=True):
     """A server that was given to the last `mirror up`."""
 
     dsn: str

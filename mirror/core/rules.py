@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from string import ascii_lowercase, ascii_uppercase
 from types import MappingProxyType
+
+import msgspec
+from msgspec.structs import replace
 
 #: The rule of a column that is not mirrored.
 OMIT = "omit"
@@ -17,15 +19,14 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 _FOLD = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """Rules by the source's names. They are for the tables of one source: not for those that agents share."""
 
-    columns: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    columns: Mapping[str, str] = msgspec.field(default_factory=lambda: _NONE)
     """By ``table.column``: a type, or :data:`OMIT`."""
-    tables: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    tables: Mapping[str, str] = msgspec.field(default_factory=lambda: _NONE)
     """By the name of a virtual table: :data:`ROWS`."""
-    inherited: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    inherited: Mapping[str, str] = msgspec.field(default_factory=lambda: _NONE)
     """Columns (``table.column``) without a rule that have, or may have, the values of one that was left out, each with
     the name of the rule for that one: they are left out as well. See :mod:`mirror.core.inherited`."""
     excluded: tuple[str, ...] = ()

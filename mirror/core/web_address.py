@@ -30,6 +30,9 @@ class WebAddress(NamedTuple):
         """The same for a list of settings: that there is more."""
         return f"{self.place}/…"
 
+    def __repr__(self) -> str:
+        return self.shown
+
 
 def web_address(text: str, key: str) -> WebAddress:
     """An address from the configuration, where it has this key. Raises ``ConfigError``, which does not repeat it."""

@@ -8,7 +8,6 @@ mirror/HAZARDS.md). Such a program has no hooks, and needs none: the sidecar cap
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import sys
@@ -151,7 +150,7 @@ class Mirror:
                 sources = [sources]
             names, directory = [os.fspath(source) for source in sources], None if state_dir is None else str(state_dir)
             named = load_settings(names, postgres, directory, schema, None if config is None else str(config))
-            self._settings = dataclasses.replace(named, sidecar=sidecar or named.sidecar)
+            self._settings = replace(named, sidecar=sidecar or named.sidecar)
         except (MirrorError, TypeError, ValueError, RuntimeError, OSError) as error:  # arguments may be anything
             self.error = str(error)
             logger.warning("the mirror is not enabled: %s", error)

@@ -21,14 +21,13 @@ because one value may have several texts in jsonb: then the rows themselves are 
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from hashlib import sha256
 from itertools import chain
 from struct import Struct
 from typing import LiteralString
-
-import numpy as np
 
 from mirror.parity import kinds
 from mirror.parity.originals import document_alone, moment_shown
@@ -219,10 +218,11 @@ def _document(value: Cell) -> bytes:
 def _vector(value: Cell) -> bytes:
     if not isinstance(value, bytes) or len(value) % 4 or not value:
         raise _NoImage
-    numbers = np.frombuffer(value, dtype="<f4")
-    if len(numbers) > 0xFFFF:
+    words = array("I", value)
+    if len(words) > 0xFFFF:
         raise _NoImage
-    return sha256(_VECTOR_HEAD.pack(len(numbers), 0) + numbers.astype(">f4").tobytes()).digest()
+    words.byteswap()
+    return sha256(_VECTOR_HEAD.pack(len(words), 0) + words.tobytes()).digest()
 
 
 _BY_CODEC = {

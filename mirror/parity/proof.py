@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from mirror.core.files import write_atomically
 from mirror.core.status import ProofReport
@@ -48,8 +49,7 @@ _PROVED: dict[Status, Proof] = {
 ENOUGH: frozenset[Proof] = frozenset(_PROVED.values())
 
 
-@dataclass(frozen=True, slots=True)
-class LastRun:
+class LastRun(msgspec.Struct, frozen=True):
     """The last comparison of all tables, or of a part that differed."""
 
     verdict: Status
@@ -59,7 +59,7 @@ class LastRun:
     headline: str
     repairable: bool = True
     """Whether a repair may help, if it differs: not where Postgres refuses all tables that differ."""
-    forms: Mapping[str, str] = field(default_factory=dict)
+    forms: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The tables that were compared, each in the form that it had then: see :data:`FORMS`."""
     by_itself: bool = False
     """Whether the mirror made it by itself, in the background."""
@@ -77,7 +77,7 @@ class LastRun:
 
 def keep(folder: Path, last: LastRun) -> None:
     """Save it in the source's folder. Raises ``OSError``."""
-    write_atomically(folder / _FILE, json.dumps(stamped(asdict(last))).encode(), durable=False)
+    write_atomically(folder / _FILE, json.dumps(stamped(msgspec.structs.asdict(last))).encode(), durable=False)
 
 
 def last_run(folder: Path) -> LastRun | None:

@@ -11,10 +11,10 @@ converted; if not, what is selected equals no value of SQLite's.
 from __future__ import annotations
 
 import json
+import math
+import struct
 from collections.abc import Callable
 from typing import Any, LiteralString
-
-import numpy as np
 
 from mirror.parity.values import Cell, Foreign
 
@@ -129,8 +129,8 @@ def _from_millis(text: str | None) -> Cell:
 def _from_vector(text: str | None) -> Cell:
     if text is None:
         return None
-    numbers = np.asarray(json.loads(text, parse_int=float), dtype="<f4")  # an integer would lose the sign of -0
-    return numbers.tobytes() if np.isfinite(numbers).all() else Foreign(text)
+    numbers = json.loads(text, parse_int=float)  # an integer would lose the sign of -0
+    return struct.pack(f"<{len(numbers)}f", *numbers) if math.isfinite(sum(numbers)) else Foreign(text)
 
 
 #: By codec: how the text that Postgres sends becomes a value.

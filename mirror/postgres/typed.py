@@ -24,10 +24,10 @@ that every value can be turned back into what it was. What else a new codec need
 from __future__ import annotations
 
 import json
+import math
+import struct
 from datetime import UTC
 from typing import Any
-
-import numpy as np
 
 from mirror.core.adopted import form_of_codec, is_adopted
 from mirror.core.values import BadText, Value
@@ -100,7 +100,8 @@ def decode(codec: str, value: Any) -> Value:
         case "json":
             return compact(json.loads(value, parse_int=Number, parse_float=Number))
         case "vector":
-            return np.array(json.loads(value, parse_int=float), dtype="<f4").tobytes()  # an integer has no -0
+            numbers = json.loads(value, parse_int=float)  # an integer has no -0
+            return struct.pack(f"<{len(numbers)}f", *numbers)
         case _:
             raise KeyError(codec)
 
@@ -176,11 +177,11 @@ def _vector(value: Value) -> str | None:
         raise Reject(f"a blob of {len(value)} bytes, which is not a float32 vector")
     if len(value) > 4 * MAX_DIMENSIONS:
         raise Reject(f"a vector of {len(value) // 4} dimensions; pgvector holds {MAX_DIMENSIONS}")
-    numbers = np.frombuffer(value, dtype="<f4")
-    if not np.isfinite(numbers).all():
+    numbers = struct.unpack(f"<{len(value) // 4}f", value)
+    if not math.isfinite(sum(numbers)):  # that of finite ones is far from a double's limits
         raise Reject("a vector with NaN or infinity")
     # Each is exact as a double, and pgvector's parser rounds to the nearest float32, which is the same one.
-    return json.dumps(numbers.tolist())
+    return json.dumps(numbers)
 
 
 def _text_of(value: Value, what: str) -> str:

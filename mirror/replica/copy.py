@@ -21,9 +21,8 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import compress
 from pathlib import Path
-
-import numpy as np
 
 from mirror.core.files import sync_folder
 from mirror.core.state_errors import room_for, state_error
@@ -104,10 +103,9 @@ def _differing(ours: bytes, theirs: bytes, page_size: int) -> list[int]:
     if ours == theirs:
         return []
     count, shared = len(ours) // page_size, min(len(ours), len(theirs)) // page_size
-    left, right = (
-        np.frombuffer(run, np.uint64, shared * page_size // 8).reshape(shared, page_size // 8) for run in (ours, theirs)
-    )
-    return [*np.flatnonzero((left != right).any(axis=1)).tolist(), *range(shared, count)]
+    starts = range(0, shared * page_size, page_size)
+    differing = [ours[at : at + page_size] != theirs[at : at + page_size] for at in starts]
+    return [*compress(range(shared), differing), *range(shared, count)]
 
 
 def read_rediff(folder: Path, generation: int, page_size: int) -> dict[int, Image] | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from mirror.core.errors import RECOVER
 from mirror.core.words import RENAME, counted
@@ -29,8 +30,7 @@ class Refused(Protocol):
     def own_schema(self) -> bool: ...  # noqa: D102
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(msgspec.Struct, frozen=True):
     """Why some tables are refused."""
 
     tables: tuple[str, ...]

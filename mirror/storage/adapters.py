@@ -10,11 +10,12 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
+
+from msgspec import structs
 
 from mirror.core.config.argent_json import state_folder
 from mirror.core.config.settings import StorageSettings
@@ -409,7 +410,7 @@ def _fixed(backing: Backing, backend: str, read_from: str) -> Settings:
         nonlocal made
         now = backing.settings()
         if made is None or made[0] is not now:
-            made = now, replace(now, backend=backend, read_from=read_from, write_to=write_to)
+            made = now, structs.replace(now, backend=backend, read_from=read_from, write_to=write_to)
         return made[1]
 
     return settings

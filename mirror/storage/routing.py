@@ -16,8 +16,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
+
+from msgspec import structs
 
 from mirror.core.config.settings import StorageSettings
 from mirror.core.errors import (
@@ -202,7 +204,7 @@ class Routes:
             moved = moved if row is None else row.sealed
         if moved is not None and moved is not postgres_only(settings):
             # What the configuration says will follow.
-            settings = replace(settings, **(_POSTGRES if moved else _BOTH))
+            settings = structs.replace(settings, **(_POSTGRES if moved else _BOTH))
         if operation.source == "postgres" or operation.shared or postgres_only(settings):
             if settings.backend == "sqlite":
                 raise UnsupportedError(

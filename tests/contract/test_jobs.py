@@ -6,11 +6,11 @@ import inspect
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from mirror.core.config.settings import StorageSettings
 from mirror.core.errors import ConfigError, StorageError, UnsupportedError
@@ -544,5 +544,5 @@ def test_beside_a_mirror_no_tasks_are_written_to_postgres(operation: Operation[.
     both = StorageSettings(backend="dual", read_from="postgres", write_to=("sqlite", "postgres"))
     with pytest.raises(UnsupportedError, match="the mirror carries"):
         next(Routes(lambda: both, {}, Health()).steps(operation))
-    alone = replace(both, backend="postgres", write_to=("postgres",))
+    alone = structs.replace(both, backend="postgres", write_to=("postgres",))
     assert next(Routes(lambda: alone, {}, Health()).steps(operation)) == OnPostgres(None)

@@ -524,3 +524,22 @@ def test_a_segment_that_could_not_be_created(spool_folder: Path, monkeypatch: py
 def test_page_images_tell_what_they_are() -> None:
     """The tests' own pages differ by number and version."""
     assert len({page(1, 1), page(1, 2), page(2, 1), page(1, 1, 5)}) == 4
+
+
+def test_a_busy_source_has_numpy_loaded() -> None:
+    """As many frames over a longer time do not: what it takes in memory is for those who use it."""
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from mirror.capture.spool import Kind, Record, SpoolPlace\n"
+        "from mirror.replica.spool_reader import BUSY_FRAMES, BUSY_SECONDS, SpoolReader\n"
+        "place = SpoolPlace(1, 0)\n"
+        "for pause in BUSY_SECONDS / 4, BUSY_SECONDS / 16:\n"
+        "    reader = SpoolReader(Path())\n"
+        "    for at in range(64):\n"
+        "        count = BUSY_FRAMES // 8\n"
+        "        reader._count(Record(Kind.FRAMES, 1, 1, count, at * pause, b'', False, (0, 0), place, place))\n"
+        "    print('numpy' in sys.modules)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert found.stdout.decode().split() == ["False", "True"]

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from mirror.core.errors import FormatError, MirrorError
 from mirror.core.positions import Salts
 from mirror.sqlite.format.wal import (
+    FRAME_HEADER_SIZE,
+    PAGE_SIZES,
     WalHeader,
     _sums,
     _sums_plainly,
@@ -144,6 +146,16 @@ def test_verify_frames_is_the_loop(count: int, random: random.Random, order: str
         assert run.checksum(index) == frame_checksum(wal[frame_offset(index + 1, size) :][:24])
     given = wal[32:], count, size, header.big_endian, header.checksum
     assert run.checksums == list(_sums(*given)) == list(_sums_plainly(*given))
+
+
+@pytest.mark.parametrize("big_endian", [False, True])
+@pytest.mark.parametrize("page_size", sorted(PAGE_SIZES))
+def test_the_checksums_are_the_same_without_numpy(page_size: int, big_endian: bool) -> None:
+    """Also where each number is as large as it can be."""
+    size = 3 * (FRAME_HEADER_SIZE + page_size)
+    for data in (random.Random(page_size).randbytes(size), b"\xff" * size):
+        given = data, 3, page_size, big_endian, (1, 0xFFFFFFFF)
+        assert list(_sums(*given)) == list(_sums_plainly(*given))
 
 
 def test_a_few_frames_are_tested_without_numpy() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from mirror.core.config.argent_json import variable
 from mirror.core.web_address import WebAddress, web_address
@@ -19,11 +20,10 @@ THRESHOLDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class AlertSettings:
+class AlertSettings(msgspec.Struct, frozen=True):
     """What is told to a webhook, and from when on."""
 
-    webhook: WebAddress | None = field(default=None, repr=False)
+    webhook: WebAddress | None = None
     """None: nothing is told."""
     hold_seconds: float = 60.0
     """For which something must last, or be over."""

@@ -21,9 +21,10 @@ import os.path
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from mirror.core.config.looked_at import is_there, look_at
 from mirror.core.errors import ConfigError
@@ -44,17 +45,16 @@ _SECTIONS = ("storage", "env")
 _REFERENCE = re.compile(r"\$(\$?)\{([A-Z_][A-Z0-9_]*)\}")
 
 
-@dataclass(frozen=True, slots=True)
-class Argent:
+class Argent(msgspec.Struct, frozen=True):
     """What was read."""
 
-    storage: dict[str, Any] = field(default_factory=dict)
+    storage: dict[str, Any] = msgspec.field(default_factory=dict)
     """The section ``storage``, variables put in; what is null counts as not there."""
-    missing: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = msgspec.field(default_factory=dict)
     """Texts that name a variable that is not set, by their path (``storage.…``). They are not in ``storage``."""
-    borrowed: dict[str, str] = field(default_factory=dict)
+    borrowed: dict[str, str] = msgspec.field(default_factory=dict)
     """Texts with a variable that only the file's own ``env`` has, which ArgentOS ignores: path to variable."""
-    exported: dict[str, str] = field(default_factory=dict)
+    exported: dict[str, str] = msgspec.field(default_factory=dict)
     """What the file's ``env`` adds to the environment of ArgentOS."""
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from mirror.core.config.argent_json import variable
 from mirror.core.errors import ConfigError
@@ -16,15 +17,14 @@ SIGNED_WITH = "MIRROR_WEBHOOK_SECRET"
 KEEP = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeOptions:
+class ChangeOptions(msgspec.Struct, frozen=True):
     """The section."""
 
     keep: int = KEEP
     """Transactions that the stream of a source in Redis keeps, about."""
     log: int = 0
     """Transactions of a source that are kept in Postgres; 0: there is no log."""
-    webhook: WebAddress | None = field(default=None, repr=False)
+    webhook: WebAddress | None = None
     tables: tuple[str, ...] = ()
     """The tables that the webhook hears of; empty: all."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class LogSettings:
+
+class LogSettings(msgspec.Struct, frozen=True):
     """How `mirror up` logs."""
 
     format: str = "text"
@@ -22,6 +22,10 @@ def log_settings(file: Any, place: str) -> tuple[LogSettings, dict[str, str]]:
     ``file``: None: there is none. ``place``: its path.
     """
     section = getattr(file, "log", None)
-    said = {name: text for name in asdict(LogSettings()) if isinstance(text := getattr(section, name, None), str)}
-    origins = {f"log.{name}": f"{place}: log.{name}" if name in said else "default" for name in asdict(LogSettings())}
+    said = {
+        name: text for name in LogSettings.__struct_fields__ if isinstance(text := getattr(section, name, None), str)
+    }
+    origins = {
+        f"log.{name}": f"{place}: log.{name}" if name in said else "default" for name in LogSettings.__struct_fields__
+    }
     return LogSettings(**said), origins

@@ -9,9 +9,11 @@ mirror.json is looked for beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
 
 from mirror.core.config import argent_json as argent
 from mirror.core.config.argent_json import Argent, home, read_argent, read_json5, variable
@@ -26,8 +28,7 @@ READ = "read the configuration"
 _NAME = "mirror.json"
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
+class ConfigFile(msgspec.Struct, frozen=True):
     """A file that was looked for."""
 
     name: str
@@ -36,8 +37,7 @@ class ConfigFile:
     exists: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """The files that were found, and their content."""
 
     named: Path | None
@@ -46,7 +46,7 @@ class Found:
     argent_path: Path
     files: tuple[ConfigFile, ...]
     ours: MirrorFile | None = None
-    argent: Argent = field(default_factory=Argent)
+    argent: Argent = msgspec.field(default_factory=Argent)
     theirs: ArgentStorage | None = None
     """``storage`` in argent.json."""
     older: OlderSection | None = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from mirror.core.config import argent_json as argent
 from mirror.core.config.lookup import Found, absolute
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from mirror.core.config.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(msgspec.Struct, frozen=True):
     """Something in the configuration that works and should be changed."""
 
     path: str

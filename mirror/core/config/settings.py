@@ -67,9 +67,10 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from mirror.core.beginnings import beginning
 from mirror.core.config.alert_settings import AlertSettings, alert_settings
@@ -99,8 +100,7 @@ DEFAULT_AGENT = "argent"
 _STORES = {"sqlite": ("sqlite",), "postgres": ("postgres",), "dual": ("sqlite", "postgres")}
 
 
-@dataclass(frozen=True, slots=True)
-class SourceSettings:
+class SourceSettings(msgspec.Struct, frozen=True):
     """The configuration of one source; None: not set."""
 
     path: Path
@@ -115,8 +115,7 @@ class SourceSettings:
     """Absolute, links not followed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadSettings:
+class ReadSettings(msgspec.Struct, frozen=True):
     """How reads of the storage adapters keep up with writes."""
 
     max_wait_ms: int = 20
@@ -129,8 +128,7 @@ class ReadSettings:
     """Of the reads, from 0 to 100: run on both stores, to compare the answers."""
 
 
-@dataclass(frozen=True, slots=True)
-class StorageSettings:
+class StorageSettings(msgspec.Struct, frozen=True):
     """How the program itself stores its data: the section ``storage``, as ArgentOS understands it, and our own keys."""
 
     backend: str = "sqlite"
@@ -167,8 +165,7 @@ class StorageSettings:
             yield Note("storage.reads.alwaysSqlite", detail, "remove it, or let backend and writeTo include sqlite")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """The settings of one command."""
 
     sources: tuple[Path, ...]
@@ -180,18 +177,18 @@ class Settings:
     """As it was named for this command; None: each source's own."""
     configured: tuple[SourceSettings, ...] = ()
     """The entries of the files, also of sources that were not named now."""
-    storage: StorageSettings = field(default_factory=StorageSettings)
-    columns: Mapping[str, str] = field(default_factory=dict)
+    storage: StorageSettings = msgspec.field(default_factory=StorageSettings)
+    columns: Mapping[str, str] = msgspec.field(default_factory=dict)
     """By ``table.column`` of the sources, how a column is held: as `columns` in mirror.json says."""
-    tables: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, str] = msgspec.field(default_factory=dict)
     """By the name of a virtual table of the sources: rows, if its data are mirrored."""
-    sequences: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sequences: Mapping[str, Sequence[str]] = msgspec.field(default_factory=dict)
     """By the name of a sequence in Postgres that no column has: the columns of the sources, each ``table.column``,
     above whose values a move sets it."""
     http: str | None = None
     """The address of the status page of `mirror up`: a port, or HOST:PORT; None: there is none."""
-    log: LogSettings = field(default_factory=LogSettings)
-    alerts: AlertSettings = field(default_factory=AlertSettings)
+    log: LogSettings = msgspec.field(default_factory=LogSettings)
+    alerts: AlertSettings = msgspec.field(default_factory=AlertSettings)
     changes: ChangeOptions | None = None
     """The change feed; None: there is none."""
     sidecar: str = SIDECARS[0]
@@ -200,12 +197,12 @@ class Settings:
     """The options with which another command means the same mirror; never a password."""
     config: Path | None = None
     """The file that ``--config`` or ``MIRROR_CONFIG`` names."""
-    origins: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Where each value comes from, by the key that it has in mirror.json."""
     files: tuple[ConfigFile, ...] = ()
     """The files that were looked for."""
     notes: tuple[Note, ...] = ()
-    links: Mapping[Path, Path] = field(default_factory=dict)
+    links: Mapping[Path, Path] = msgspec.field(default_factory=dict)
     """The absolute names by which sources were named that are known by another path, as links lead there."""
     remembered: RememberedServer | None = None
     """The server that the state directory remembers, where :attr:`dsn` is that one."""

@@ -8,8 +8,8 @@ pgvector rounds that to the nearest float32, which is the same one.
 from __future__ import annotations
 
 import json
-
-import numpy as np
+import math
+import struct
 
 from mirror.core.adopted import Form
 from mirror.core.values import Value
@@ -40,17 +40,18 @@ def vector(form: Form) -> Conversion:
         dimensions = len(value) // 4
         if dimensions > MAX_DIMENSIONS or (length is not None and dimensions != length):
             raise Reject(OTHER_DIMENSIONS)
-        numbers = np.frombuffer(value, dtype="<f4")
-        if not np.isfinite(numbers).all():
+        numbers = struct.unpack(f"<{dimensions}f", value)
+        if not math.isfinite(sum(numbers)):  # that of finite ones is far from a double's limits
             raise Reject(NOT_FINITE)
         if half:
-            with np.errstate(over="ignore"):
-                rounded = numbers.astype("<f2")
-            if not np.isfinite(rounded).all():
-                raise Reject(OUT_OF_RANGE)
-            if (rounded != numbers).any():
+            halves = struct.Struct(f"<{dimensions}e")
+            try:
+                rounded = halves.unpack(halves.pack(*numbers))
+            except OverflowError:
+                raise Reject(OUT_OF_RANGE) from None
+            if rounded != numbers:
                 note(HALF)
             numbers = rounded
-        return json.dumps(numbers.tolist(), separators=(",", ":"))
+        return json.dumps(numbers, separators=(",", ":"))
 
     return convert

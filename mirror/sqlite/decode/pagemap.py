@@ -20,9 +20,6 @@ from __future__ import annotations
 
 from array import array
 
-import numpy as np
-from numpy.typing import NDArray
-
 NONE, TREE, OVERFLOW_FIRST, OVERFLOW_MORE = 0, 1, 2, 3
 
 
@@ -58,8 +55,8 @@ class PageMap:
 
     def roots(self) -> set[int]:
         """The root pages of the trees in it."""
-        kinds, refs = np.frombuffer(self.kinds, np.uint8), np.frombuffer(self.refs, np.uint32)
-        return set(np.flatnonzero((kinds == TREE) & (refs == np.arange(len(kinds)))).tolist())
+        kinds = self.kinds
+        return {pgno for pgno, ref in enumerate(self.refs) if ref == pgno and kinds[pgno] == TREE}
 
     def set(self, pgno: int, kind: int, ref: int) -> None:
         """Record what a page is; the map grows as needed."""
@@ -69,13 +66,6 @@ class PageMap:
             self.refs.frombytes(bytes(4 * more))
         self.kinds[pgno] = kind
         self.refs[pgno] = ref
-
-    def set_all(self, pgnos: NDArray[np.int64], kind: int, ref: int) -> None:
-        """Record one kind and reference for all of these pages."""
-        last = int(pgnos.max())
-        self.set(last, kind, ref)  # grows
-        np.frombuffer(self.kinds, np.uint8)[pgnos] = kind
-        np.frombuffer(self.refs, np.uint32)[pgnos] = ref
 
     def clear(self, pgno: int) -> None:
         """Forget a page."""

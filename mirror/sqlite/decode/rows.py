@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import struct
+import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirror.core.errors import FormatError
 from mirror.core.rows import RowChange
 from mirror.core.tables import Table
 from mirror.core.values import Row, Value
-from mirror.sqlite.decode.blocks import Cells, LeafReader, Paired, changed, paired, windows
 from mirror.sqlite.decode.differing import differing_cells
 from mirror.sqlite.decode.generated import VirtualColumns
 from mirror.sqlite.decode.pagemap import OVERFLOW_FIRST, MapUpdate
 from mirror.sqlite.decode.plans import Plan, plan_of
 from mirror.sqlite.format.btree import Cell, Geometry, ReadPage, cell_pointers
 from mirror.sqlite.format.record import decode_pieces, decode_record, leading_bytes
+
+if TYPE_CHECKING:  # it needs numpy
+    from mirror.sqlite.decode.blocks import Cells, LeafReader, Paired
 
 #: What identifies a row of a table: the rowid, or in a WITHOUT ROWID table the primary key's bytes.
 Key = Any
@@ -35,6 +38,8 @@ LARGE_BYTES = 1 << 20
 _HEADERS, _TIMES_MET = 1024, 4
 #: From so many pages on, a rowid table's leaves are compared in blocks: each block costs as much as some pages alone.
 MANY_PAGES = 12
+#: The same while numpy, which that needs, is not loaded: that takes 0.1 s, and 14 MB for as long as the process runs.
+WORTH_LOADING = 256
 #: Number of pages for which the result of comparing their cells is kept.
 _KEPT = 32
 
@@ -189,6 +194,8 @@ class RowReader:
 
     def leaves(self, damaged: Callable[[int, int], None]) -> LeafReader:
         """Reads its leaves in blocks; see there for ``damaged``."""
+        from mirror.sqlite.decode.blocks import LeafReader
+
         return LeafReader(self.read, self._geometry, damaged)
 
     def entry(self, cells: Cells, at: int) -> Entry:
@@ -232,6 +239,8 @@ class RowDiff:
         if not self._in_blocks(pages):
             yield from self._each_page(pages)
             return
+        from mirror.sqlite.decode.blocks import paired
+
         olds, news = self._leaves(0, pages), self._leaves(1, pages)
         for first in range(0, len(pages), olds.at_once):
             some = pages[first : first + olds.at_once]
@@ -264,10 +273,13 @@ class RowDiff:
 
     def _in_blocks(self, pages: Sequence[int]) -> bool:
         """Whether it is worth while to read these pages, in order of their numbers, in blocks; page 1 is not."""
-        return not self._index and len(pages) >= MANY_PAGES and pages[0] != 1
+        many = MANY_PAGES if "numpy" in sys.modules else WORTH_LOADING
+        return not self._index and len(pages) >= many and pages[0] != 1
 
     def _in_order(self, old_pages: Sequence[int], new_pages: Sequence[int]) -> Iterator[RowChange]:
         """Compare the rows on two sets of leaves, in blocks, in the order of their rowids."""
+        from mirror.sqlite.decode.blocks import paired, windows
+
         olds, news = self._leaves(0, new_pages), self._leaves(1, old_pages)
         for old, new in windows(
             olds.blocks(olds.by_first_rowid(old_pages)), news.blocks(news.by_first_rowid(new_pages))
@@ -294,6 +306,8 @@ class RowDiff:
 
     def _match_cells(self, pairs: Paired) -> Iterator[RowChange]:
         """The same as :meth:`_match` for cells of blocks."""
+        from mirror.sqlite.decode.blocks import changed
+
         old, new, gone, come = pairs
         row_before, row_after = self._old.form.row, self._new.form.row
         long = old.long | new.long

@@ -36,13 +36,13 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-import numpy as np
-
 from mirror.core.errors import FormatError
 from mirror.sqlite.format.varint import read_varint
 
 INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF = 2, 5, 10, 13
 _KINDS = frozenset((INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF))
+
+_CHILD = struct.Struct(">I").unpack_from
 
 ReadPage = Callable[[int], bytes]
 
@@ -103,9 +103,7 @@ def cell_pointers(page: bytes, pgno: int) -> tuple[int, ...]:
 
 def children(page: bytes, pgno: int) -> list[int]:
     """Child pages of an interior page, left to right; raises ``FormatError``."""
-    at = np.array(cell_pointers(page, pgno), dtype=np.intp)
-    raw = np.frombuffer(page, dtype=np.uint8)
-    result: list[int] = raw[at[:, None] + np.arange(4)].view(">u4")[:, 0].tolist()
+    result: list[int] = [_CHILD(page, pointer)[0] for pointer in cell_pointers(page, pgno)]
     result.append(int.from_bytes(page[108:112] if pgno == 1 else page[8:12], "big"))
     if 0 in result:
         raise FormatError("read a b-tree page", f"page {pgno}", "page 0 as a child")
