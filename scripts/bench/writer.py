@@ -68,13 +68,13 @@ def _rounds(
             with Mirror(bench, sources[side], side) if followed else nullcontext() as mirror:
                 if mirror is not None:
                     mirror.ready()
-                if side == "captured":
+                if mirror is not None and side == "captured":
                     os.kill(mirror.pid, signal.SIGSTOP)
                 result = write(
                     "commits", path=sources[side], table=options.table, seed=number * 10 + len(work),
                     stamps=bench.folder / "stamps", **work,
                 )  # fmt: skip
-                if side == "captured":
+                if mirror is not None and side == "captured":
                     os.kill(mirror.pid, signal.SIGCONT)
                 begins, ends = bench.stamps(bench.folder / "stamps")
                 result["took"] = [(end - begin) * 1e6 for begin, end in zip(begins, ends, strict=True)]
