@@ -262,12 +262,14 @@ def commits(
     stamps: str = "",
     others: Sequence[str] = (),
     postgres: str = "",
+    sums: bool = False,
 ) -> dict[str, Any]:
     """Single-row autocommit INSERTs with random keys: so many, or for so long; paced, if a rate is given.
 
     ``stamps``: a file for the pairs (begin, end) of each commit, ``time.monotonic()``, as doubles. ``others``: more
-    files, which take turns with the first. ``postgres``: insert each row there, too, behind its commit. ``processor``
-    in the result: seconds of processor time, user and system.
+    files, which take turns with the first. ``postgres``: insert each row there, too, behind its commit. ``sums``: read
+    the first file at the end, for ``count`` and ``total`` in the result: of its rows, and of what they have in ``at``.
+    ``processor``: seconds of processor time, user and system.
     """
     connection = _connect(path)
     connections = [connection, *(_connect(other) for other in others)]
@@ -315,7 +317,7 @@ def commits(
     spent += time.process_time()
     peak = max(peak, _size(path + "-wal"))
     resets = (_wal_salt(path) - before) % (1 << 32)
-    count, total = connection.execute("SELECT count(*), sum(at) FROM item").fetchone()
+    count, total = connection.execute("SELECT count(*), sum(at) FROM item").fetchone() if sums else (None, None)
     if stamps:
         Path(stamps).write_bytes(log.tobytes())
     for each in connections:

@@ -119,7 +119,7 @@ def _gap_figure(figures: Figures, name: str, reasons: list[str]) -> None:
 def _none_lost(options: argparse.Namespace, figures: Figures, bench: Workbench, source: Path) -> None:
     with Mirror(bench, source, "long") as mirror:
         mirror.ready()
-        written = write("commits", path=source, table=options.table, seed=99, commits=options.commits)
+        written = write("commits", path=source, table=options.table, seed=99, commits=options.commits, sums=True)
         mirror.wait()
         status = mirror.status()
         commits = mirror.stop().commits
