@@ -28,7 +28,7 @@ class Application:
     """Options of ``mirror adopt``."""
     said_by_hints: ClassVar[Declared] = {}
     """By table and column, the words of a hint of the report that tell of a difference."""
-    more: ClassVar[Mapping[str, str]] = {}
+    more: Mapping[str, str] = {}
     """Variables for its programs."""
     audited = ""
     """A table that gets a trigger in Postgres, which must not fire for what the mirror writes."""

@@ -39,10 +39,11 @@ class DjangoShop(Application):
     audited = "shop_category"
 
     def __init__(self, zone: str) -> None:
-        self.more = {"DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": "."}
+        more = {"DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": "."}
         if zone:
             self.adopt = ("--naive-zone", zone)
-            self.more |= {"SHOP_USE_TZ": "0", "SHOP_TIME_ZONE": zone}
+            more |= {"SHOP_USE_TZ": "0", "SHOP_TIME_ZONE": zone}
+        self.more = more
 
     def make(self, move: Move) -> None:
         """``makemigrations``, then ``migrate`` on both stores."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from application import Application
 from command import main, parser
@@ -37,7 +37,7 @@ class LangGraphStore(Application):
     extensions = ("vector",)
     by_cutover = True
     reads_first = True
-    more: ClassVar = {"PYTHONPATH": str(ROOT)}
+    more: Mapping[str, str] = {"PYTHONPATH": str(ROOT)}
 
     def make(self, move: Move) -> None:
         """``setup()`` of both stores."""

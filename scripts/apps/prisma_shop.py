@@ -17,8 +17,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 from application import Application
 from command import main, parser
@@ -52,7 +52,7 @@ class PrismaShop(Application):
     sources = APPS / "shop_prisma"
     audited = '"Person"'
     by_cutover = True
-    more: ClassVar = {"CHECKPOINT_DISABLE": "1", "PRISMA_HIDE_UPDATE_MESSAGE": "1"}
+    more: Mapping[str, str] = {"CHECKPOINT_DISABLE": "1", "PRISMA_HIDE_UPDATE_MESSAGE": "1"}
 
     def install(self, folder: Path) -> Path:
         """``npm install``, in a folder of its own; returns its ``node_modules``."""

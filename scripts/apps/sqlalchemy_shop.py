@@ -9,6 +9,7 @@ columns, relationships to itself and of many to many, foreign keys that SQLite d
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import ClassVar
 
 from application import Application
@@ -36,7 +37,7 @@ class AlchemyShop(Application):
     packages = ("SQLAlchemy==2.0.58", "alembic==1.20.1", "psycopg[binary]==3.3.9")
     sources = APPS / "shop_sqlalchemy"
     audited = "person"
-    more: ClassVar = {"PYTHONPATH": "."}
+    more: Mapping[str, str] = {"PYTHONPATH": "."}
     said_by_hints: ClassVar = {("thing", "exact"): "digits past the 17th"}
 
     def make(self, move: Move) -> None:

@@ -49,12 +49,15 @@ def _index(spec: dict[str, Any], known: Embeddings) -> Any:
 def _sqlite_store(spec: dict[str, Any], known: Embeddings) -> Iterator[Store]:
     import sqlite3
 
+    library: Any = sqlite3
     if not hasattr(sqlite3.Connection, "enable_load_extension"):  # a Python that was built without
-        import pysqlite3 as sqlite3
+        import pysqlite3
+
+        library = pysqlite3
     from langgraph.store.sqlite import SqliteStore
 
     # As its from_conn_string() opens it, where each call waits for the disk; or with the pragmas that our side has.
-    conn = sqlite3.connect(spec["path"], check_same_thread=False, isolation_level=None)
+    conn = library.connect(spec["path"], check_same_thread=False, isolation_level=None)
     if spec["side"] == "SqliteStore in WAL mode":
         conn.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
     index = _index(spec, known) | {"text_fields": ["text"]}  # the name that it has here

@@ -31,10 +31,10 @@ def _adapter(config: str) -> Any:
 
 
 def _until_fresh(adapter: Any) -> None:
-    from mirror.storage.reads import READS
+    from mirror.storage.reads import READS, Reason
 
     deadline = time.monotonic() + 60
-    while not READS.values().get(("postgres", "fresh")):
+    while not READS.values().get(("postgres", Reason.FRESH)):
         adapter.memory.count_items()
         if time.monotonic() > deadline:
             raise SystemExit(f"no read was answered from Postgres: {READS.values()}")
@@ -290,6 +290,7 @@ def writes(config: str, alone: str, database: str, library: str, rounds: int) ->
     from mirror.storage.on_sqlite.drivers import _PRAGMAS
     from mirror.storage.operations import items
     from mirror.storage.operations.base import Context
+    from mirror.storage.statements import Insert
 
     if library == "apsw":
         import apsw
@@ -304,7 +305,13 @@ def writes(config: str, alone: str, database: str, library: str, rounds: int) ->
         plain.execute(pragma)
     context = Context("argent")
     texts = [f"what was said in session {number % 97} about the matter {number}" for number in range(rounds)]
-    rows = [sql.insert(items.create_item.make(context, "fact", text).send(None)) for text in texts]
+
+    def insert(text: str) -> Insert:
+        statement = items.create_item.make(context, "fact", text).send(None)
+        assert isinstance(statement, Insert)
+        return statement
+
+    rows = [sql.insert(insert(text)) for text in texts]
     statement = rows[0][0]
 
     def made(number: int) -> None:
@@ -318,10 +325,10 @@ def writes(config: str, alone: str, database: str, library: str, rounds: int) ->
         }  # fmt: skip
         plain.execute(statement, list(row.values()))
 
-    names = list(items.create_item.make(context, "fact", "text").send(None).values)
+    names = list(insert("text").values)
     with _adapter(config) as adapter, _adapter(alone) as other:
         dual, without = adapter.memory.create_item, other.memory.create_item
-        took = {}
+        took: dict[str, list[float]] = {}
         for kind, call in (("ready", lambda number: plain.execute(*rows[number])), ("made", made)):
             sides: dict[str, Call] = {
                 "dual": lambda number: dual("fact", texts[number]),

@@ -118,6 +118,33 @@ def build(path: str, table: str, megabytes: float = 0.0, rows: int = 0) -> dict[
     return {"rows": done, "bytes": size}
 
 
+def multiply(path: str, base: str, times: int) -> dict[str, Any]:
+    """Make a database of the rows of a text table, each so many times with keys of its own; no WAL is left.
+
+    Faster than ``build`` where the index of the keys does not fit into memory: they are in order.
+    """
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(
+        "PRAGMA synchronous=OFF; PRAGMA journal_mode=OFF; PRAGMA cache_size=-262144; PRAGMA threads=2;"
+    )
+    table, index = SCHEMAS["text"].split(";")
+    connection.execute(table)
+    connection.execute("ATTACH ? AS base", (base,))
+    (rows,) = connection.execute("SELECT count(*) FROM base.item").fetchone()
+    connection.execute(
+        "WITH RECURSIVE copy(number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM copy WHERE number + 1 < ?1)"
+        " INSERT INTO main.item SELECT printf('%08x', (((item.rowid - 1) * ?1 + number) << 32) / (?1 * ?2))"
+        " || lower(hex(randomblob(12))), kind, body, abs(random()) / 9223372036854775808.0, random() & 0xffffffffff"
+        " FROM base.item CROSS JOIN copy",
+        (times, rows),
+    )
+    connection.execute(index)
+    connection.execute("PRAGMA main.journal_mode=WAL")
+    size = _bytes(connection)
+    connection.close()
+    return {"rows": rows * times, "bytes": size}
+
+
 def _bytes(connection: sqlite3.Connection) -> int:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (size,) = connection.execute("PRAGMA page_size").fetchone()
@@ -235,12 +262,14 @@ def commits(
     stamps: str = "",
     others: Sequence[str] = (),
     postgres: str = "",
+    sums: bool = False,
 ) -> dict[str, Any]:
     """Single-row autocommit INSERTs with random keys: so many, or for so long; paced, if a rate is given.
 
     ``stamps``: a file for the pairs (begin, end) of each commit, ``time.monotonic()``, as doubles. ``others``: more
-    files, which take turns with the first. ``postgres``: insert each row there, too, behind its commit. ``processor``
-    in the result: seconds of processor time, user and system.
+    files, which take turns with the first. ``postgres``: insert each row there, too, behind its commit. ``sums``: read
+    the first file at the end, for ``count`` and ``total`` in the result: of its rows, and of what they have in ``at``.
+    ``processor``: seconds of processor time, user and system.
     """
     connection = _connect(path)
     connections = [connection, *(_connect(other) for other in others)]
@@ -288,7 +317,7 @@ def commits(
     spent += time.process_time()
     peak = max(peak, _size(path + "-wal"))
     resets = (_wal_salt(path) - before) % (1 << 32)
-    count, total = connection.execute("SELECT count(*), sum(at) FROM item").fetchone()
+    count, total = connection.execute("SELECT count(*), sum(at) FROM item").fetchone() if sums else (None, None)
     if stamps:
         Path(stamps).write_bytes(log.tobytes())
     for each in connections:
@@ -408,8 +437,10 @@ def _wal_salt(path: str) -> int:
 
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     job.__name__: job
-    for job in (build, triggers, record, bulk, narrow, touch, commits, copy_to, sparse, vacuum, edit, twice, widen)
-}
+    for job in (
+        build, multiply, triggers, record, bulk, narrow, touch, commits, copy_to, sparse, vacuum, edit, twice, widen,
+    )
+}  # fmt: skip
 
 if __name__ == "__main__":
     result = JOBS[sys.argv[1]](**json.loads(sys.argv[2]))

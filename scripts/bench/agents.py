@@ -69,7 +69,7 @@ def _start(bench: Workbench, paths: list[Path], show_log: bool) -> subprocess.Po
     sources = [{"path": str(path), "agent": path.stem} for path in paths]
     config = bench.folder / "mirror.json"
     config.write_text(json.dumps({"sources": sources}))
-    command = [sys.executable, "-m", "mirror", "up", "--config", config, "--postgres", bench.dsn]
+    command = [sys.executable, "-m", "mirror", "up", "--config", str(config), "--postgres", bench.dsn]
     shown = None if show_log else subprocess.DEVNULL
     return subprocess.Popen([*command, "--state-dir", bench.state_dir], env=environment(), stdout=shown, stderr=shown)
 

@@ -25,7 +25,9 @@ def main() -> None:
         with Mirror(bench, source) as mirror:
             first = mirror.ready()
             mirror.stop()
-        spread, together, unchanged = [], [], []
+        spread: list[float] = []
+        together: list[float] = []
+        unchanged: list[float] = []
         for number in range(options.rounds):
             for found, how in ((spread, "spread"), (together, "together"), (unchanged, "none")):
                 write("touch", path=source, rows=0 if how == "none" else changed, seed=number, spread=how == "spread")

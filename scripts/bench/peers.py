@@ -10,18 +10,21 @@ changes twice, at once; SQL of another program, which inserts, changes, gives ot
 ``kill -9`` of the copier while the writer goes on, and its next start (or of the program, five times, where that is
 what copies); a column more, with values in 100 rows that there are and in 100 new ones. Numbers that differ only behind
 the twelfth digit are not counted as lost; they have a column of their own. The packages are installed from PyPI; what
-cannot be is left out.
+cannot be is left out. ``--readme`` puts what was found into the two README.md that show it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,30 +32,15 @@ from _environments import installed
 from _processes import Meter
 from _sight import await_newest, lags
 from _ways import PACKAGES, WAYS, Holypipe, Litestream, Way, columns_of, rows_of
-from common import Workbench, median, parser, shown, start_writer, workbench, write
+from _ways_table import EVENTS, Found, Measured, fill, short, whole
+from common import Workbench, median, parser, start_writer, workbench, write
+
+import mirror
 
 #: Rows that each kind of edit of another program touches.
 _EDITED = 100
 #: How often the program is killed where the program is what copies.
 _KILLS = 5
-EVENTS = ("VACUUM", "a row changed twice", "another program's SQL", "kill -9", "ADD COLUMN")
-
-
-@dataclass(slots=True)
-class Found:
-    """What one way costs and loses; microseconds a commit, milliseconds."""
-
-    name: str
-    alone: float = 0.0
-    commit: float = 0.0
-    writer: float = 0.0
-    copier: float = 0.0
-    postgres: float = 0.0
-    lag: tuple[float, float] | None = None
-    inexact: bool | None = None
-    """Whether numbers differ behind the twelfth digit."""
-    lost: dict[str, int] = field(default_factory=dict)
-    """Rows that differ, after each event."""
 
 
 def main() -> None:
@@ -64,6 +52,7 @@ def main() -> None:
     made.add_argument("--settle", type=float, default=8, help="seconds until what is not there counts as lost")
     made.add_argument("--restart", type=float, default=60, help="the same after a copier was killed and started again")
     made.add_argument("--peers", metavar="DIR", help="an environment with the packages; made if it is not there")
+    made.add_argument("--readme", action="store_true", help="put the tables into README.md, here and of the project")
     options = made.parse_args()
     with workbench(options) as bench:
         python = installed(Path(options.peers) if options.peers else bench.folder / "peers", PACKAGES)
@@ -71,6 +60,7 @@ def main() -> None:
         write("build", path=base, table="text", megabytes=options.size)
         write("sparse", path=base)
         found = []
+        measured = _measured(bench, options)
         for make in WAYS:
             if make in (Holypipe, Litestream) and not python:
                 continue
@@ -80,9 +70,26 @@ def main() -> None:
                 with _begun(make, bench, base, python) as way:
                     one.lost[event] = _lost(way, event, options)
             print(f"{one.name}: done", flush=True)
-    _print(found)
+    print(f"\n{measured}\n\n{short(found)}\n\n{whole(found)}")
     if options.json:
         Path(options.json).write_text(json.dumps([asdict(one) for one in found]))
+    if options.readme:
+        if len(found) < len(WAYS):
+            raise SystemExit("some ways were left out: each README.md stays as it is")
+        fill(found, measured)
+
+
+def _measured(bench: Workbench, options: argparse.Namespace) -> Measured:
+    """On what is measured; the load is that of others, before anything begins."""
+    with bench.connect() as conn:
+        (server,) = conn.execute("SHOW server_version").fetchone() or ("",)
+    versions = {
+        "mirror": mirror.__version__,
+        "Python": platform.python_version(),
+        "SQLite": sqlite3.sqlite_version,
+        "PostgreSQL": str(server),
+    }
+    return Measured(os.cpu_count() or 1, os.getloadavg()[0], options.rate, options.size, options.seconds, versions)
 
 
 @contextmanager
@@ -183,31 +190,6 @@ def _settled(way: Way, seconds: float) -> tuple[int, bool]:
 
 def _rounded(row: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
     return row and tuple(f"{value:.12g}" if isinstance(value, float) else value for value in row)
-
-
-def _print(found: list[Found]) -> None:
-    heads = (
-        "way", "writer, p50", "lag, p50 and p99", "processor time a commit", "of it writer, copier, Postgres",
-        "numbers",
-        *(f"lost: {event}" for event in EVENTS),
-    )  # fmt: skip
-    print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-    for one in found:
-        parts = (one.writer, one.copier, one.postgres)
-        lag = "–" if one.lag is None else f"{shown(one.lag[0])} and {shown(one.lag[1])} ms"
-        cells = [
-            one.name, f"{one.commit:.0f} µs, {one.commit / one.alone:.2f} × alone", lag, f"{sum(parts):.0f} µs",
-            ", ".join(f"{part:.0f}" for part in parts),
-            "–" if one.inexact is None else "cut" if one.inexact else "exact",
-            *(_told(one.lost.get(event)) for event in EVENTS),
-        ]  # fmt: skip
-        print(f"| {' | '.join(cells)} |")
-
-
-def _told(lost: int | None) -> str:
-    if lost is None:
-        return "–"
-    return f"**{lost:,} {'row' if lost == 1 else 'rows'}**" if lost else "nothing"
 
 
 if __name__ == "__main__":

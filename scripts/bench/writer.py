@@ -68,13 +68,13 @@ def _rounds(
             with Mirror(bench, sources[side], side) if followed else nullcontext() as mirror:
                 if mirror is not None:
                     mirror.ready()
-                if side == "captured":
+                if mirror is not None and side == "captured":
                     os.kill(mirror.pid, signal.SIGSTOP)
                 result = write(
                     "commits", path=sources[side], table=options.table, seed=number * 10 + len(work),
                     stamps=bench.folder / "stamps", **work,
                 )  # fmt: skip
-                if side == "captured":
+                if mirror is not None and side == "captured":
                     os.kill(mirror.pid, signal.SIGCONT)
                 begins, ends = bench.stamps(bench.folder / "stamps")
                 result["took"] = [(end - begin) * 1e6 for begin, end in zip(begins, ends, strict=True)]
@@ -119,7 +119,7 @@ def _gap_figure(figures: Figures, name: str, reasons: list[str]) -> None:
 def _none_lost(options: argparse.Namespace, figures: Figures, bench: Workbench, source: Path) -> None:
     with Mirror(bench, source, "long") as mirror:
         mirror.ready()
-        written = write("commits", path=source, table=options.table, seed=99, commits=options.commits)
+        written = write("commits", path=source, table=options.table, seed=99, commits=options.commits, sums=True)
         mirror.wait()
         status = mirror.status()
         commits = mirror.stop().commits
