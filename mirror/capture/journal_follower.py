@@ -7,7 +7,9 @@ that nothing was written while pages were read:
 
 * the file's stamp (inode, size, mtime, ctime) has not changed. Every write sets the ctime, by a clock that
   moves in ticks; so a stamp counts only once it has been seen unchanged for more than a tick. Nor has its header,
-  in which each commit raises the change counter: a machine that was held up may have kept that clock still;
+  in which each commit raises the change counter: a machine that was held up may have kept that clock still. A commit
+  writes page 1 before the others, so the header is read before and after looking at locks: the second time it must be
+  the same;
 * no process holds the lock EXCLUSIVE, without which SQLite writes no page into the file
   (https://sqlite.org/lockingv3.html, section 3): so none has spilled pages there that it may roll back. A transaction
   that has only begun to write (RESERVED) has them in its memory;
@@ -197,16 +199,17 @@ class JournalFollower:
             if self._is_announced(stamp):
                 return True
             self._announced = None
-        if now - self._latest_since < self._settle or self._is_being_written():
+        if now - self._latest_since < self._settle:
             return False
-        if self._has_hot_journal(now):
+        header = os.pread(self._file, 100, 0)
+        if self._is_being_written() or self._has_hot_journal(now):
             return False
         self._header = os.pread(self._file, 100, 0)
         if self._latest.size:
             require_database(self._header, str(self._database))
         if is_wal(self._header):
             raise ReplacedError("follow the database", str(self._database), "it is in WAL mode now")
-        return self._stamp() == stamp
+        return self._header == header and self._stamp() == stamp
 
     def _is_announced(self, stamp: Stamp | None) -> bool:
         """Whether the file is as it was announced."""

@@ -80,3 +80,28 @@ def test_a_commit_that_is_stamped_like_the_one_before(
     follower.poll()
     assert follower.cursor.generation == announced.generation + 1
     assert follower.cursor.changes == announced.changes + 1 and follower.target() == follower.cursor.lsn
+
+
+def test_a_commit_that_begins_while_its_file_is_looked_at(
+    follower: JournalFollower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has written page 1, with its counter, and not yet the others, while the clock for stamps stands still."""
+    path, announced = tmp_path / "source.db", follower.cursor
+    stamp = Stamp.of(path)
+    monkeypatch.setattr(Stamp, "of", lambda _: stamp)
+
+    def count() -> bool:
+        with open(path, "r+b") as file:
+            file.seek(24)
+            counter = int.from_bytes(file.read(4), "big") + 1
+            file.seek(24)
+            file.write(counter.to_bytes(4, "big"))
+        return False
+
+    count()
+    with monkeypatch.context() as at_the_lock:
+        at_the_lock.setattr(follower, "_is_being_written", count)
+        follower.poll()
+    assert follower.cursor == announced and follower.target() is None
+    follower.poll()
+    assert follower.cursor.changes == announced.changes + 2 and follower.target() == follower.cursor.lsn
