@@ -212,9 +212,12 @@ def _take_over_logging() -> None:
     logging.basicConfig(handlers=[Libraries()], level=logging.WARNING, force=True)
     # Of the packages that run inside programs, too.
     logging.getLogger("mirror").setLevel(logging.INFO)
+    if warnings.showwarning is _warned:
+        warnings.showwarning = _PYTHONS_OWN  # logging comes back to what it finds here
     logging.captureWarnings(True)
 
 
+_PYTHONS_OWN = warnings.showwarning
 _when_logging = WhenImported("logging", lambda _: _take_over_logging())
 
 

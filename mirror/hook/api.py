@@ -216,9 +216,9 @@ class Mirror:
         reports = [self._report_of(source, max(deadline - time.monotonic(), 0.01)) for source in self.sources]
         if len(reports) == 1:
             return f"<Mirror {name} {_in_words(reports[0])}>"
-        phases = Counter(str(report.phase) for report in reports)
+        phases = Counter(f"{report.phase}{' with refused tables' * bool(report.refusals)}" for report in reports)
         if len(phases) == 1:
-            return f"<Mirror {name}, all {reports[0].phase}>"
+            return f"<Mirror {name}, all {next(iter(phases))}>"
         return f"<Mirror {name}: {', '.join(f'{number} {phase}' for phase, number in phases.most_common())}>"
 
     def _report_of(self, source: Path, seconds: float = ANSWER_SECONDS) -> StatusReport:

@@ -228,7 +228,11 @@ class Sidecar:
 
     def _note_end(self, child: _Child, now: float) -> None:
         code = child.process.returncode
-        error = f"the sidecar ended with exit code {code}: {self._last_words()}" if code else None
+        error = None
+        if code < 0:  # what it said last has nothing to do with that
+            error = f"the sidecar was killed (signal {-code})"
+        elif code:
+            error = f"the sidecar ended with exit code {code}: {self._last_words()}"
         for care in self._care.values():
             if care.child is child:
                 care.child = care.missing_since = None

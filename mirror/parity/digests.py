@@ -21,7 +21,6 @@ because one value may have several texts in jsonb: then the rows themselves are 
 from __future__ import annotations
 
 import json
-from array import array
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from hashlib import sha256
@@ -218,11 +217,11 @@ def _document(value: Cell) -> bytes:
 def _vector(value: Cell) -> bytes:
     if not isinstance(value, bytes) or len(value) % 4 or not value:
         raise _NoImage
-    words = array("I", value)
-    if len(words) > 0xFFFF:
+    number = len(value) // 4
+    if number > 0xFFFF:
         raise _NoImage
-    words.byteswap()
-    return sha256(_VECTOR_HEAD.pack(len(words), 0) + words.tobytes()).digest()
+    words = Struct(f"<{number}I").unpack(value)
+    return sha256(_VECTOR_HEAD.pack(number, 0) + Struct(f">{number}I").pack(*words)).digest()
 
 
 _BY_CODEC = {

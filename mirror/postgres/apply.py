@@ -1,7 +1,7 @@
 """One batch into Postgres, in one transaction.
 
 Statements are queued and sent in one pipeline, which for a small batch is one round trip: BEGIN, the
-rows, the position, COMMIT (for up to four new rows of a table, all of it is one statement). A table with many changes
+rows, the position, COMMIT (for a single row, all of it is one statement). A table with many changes
 is streamed by COPY into a temporary table instead. Of a batch, at most one such queue is in memory.
 """
 
@@ -25,7 +25,7 @@ from mirror.core.values import BadText
 from mirror.postgres import large
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.distributed import stage_for
-from mirror.postgres.dml import UPSERTED_ROWS, Stage, is_wide, on_conflict
+from mirror.postgres.dml import Stage, is_wide, on_conflict
 from mirror.postgres.history import note_not_json
 from mirror.postgres.migrate import statement
 from mirror.postgres.prepared import PreparedStatements, Queued
@@ -121,7 +121,7 @@ class Transaction:
     def commit(self) -> None:
         """Send what is left, and COMMIT with it.
 
-        BEGIN, one delete or upsert, its entry in the log (if there is one), and the position are joined into one
+        BEGIN, one change of one row, its entry in the log (if there is one), and the position are joined into one
         statement, which is its own transaction: it takes a third less time than the four.
         """
         if not self._begun and self._row_statements == 1 and len(self._queue) == 3 + self._logged:
@@ -214,15 +214,11 @@ class Transaction:
         return count.result(target.source)
 
     def queue_upserts(self, planner: RowPlanner, planned: list[tuple[RowChange, RowPlan]], count: Counts) -> None:
-        """Queue the upserts of the planned rows, which have different keys: several rows in one statement."""
-        rows = [plan.upsert for _, plan in planned if plan.upsert is not None]
-        begin = 0
-        while begin < len(rows):
-            number = next(number for number in UPSERTED_ROWS if begin + number <= len(rows))
-            part = rows[begin] if number == 1 else chain.from_iterable(rows[begin : begin + number])
-            self.queue(planner.statements.upserts[number], tuple(part))
-            self._row_statements += 1
-            begin += number
+        """Queue the upserts of the planned rows."""
+        for _, plan in planned:
+            if plan.upsert is not None:
+                self.queue(planner.statements.upsert, tuple(plan.upsert))
+                self._row_statements += 1
 
     def _stream(self, planner: RowPlanner, target: Target, changes: Iterator[RowChange]) -> TableResult:
         """COPY the changes into a temporary table and apply them as a set."""

@@ -8,10 +8,9 @@ the statement for its nodes, it leaves those casts out.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import count
 from typing import LiteralString
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
@@ -28,52 +27,40 @@ _SHORT_BYTES = 1_000_000
 _INEXACT_KEY_TYPES = frozenset({"jsonb", "numeric", "double precision"})
 
 
-#: Numbers of rows for which there is an upsert, the largest first. A few, because the server keeps each as prepared.
-UPSERTED_ROWS = (16, 4, 3, 2, 1)
-
-
 @dataclass(frozen=True, slots=True)
 class RowStatements:
-    """``upserts``: by number of rows (:data:`UPSERTED_ROWS`); takes the stored columns of each. ``delete``: a key."""
+    """``upsert``: parameters are the stored columns. ``delete``: the key columns."""
 
-    upserts: Mapping[int, bytes]
+    upsert: bytes
     delete: bytes
-
-    @property
-    def upsert(self) -> bytes:
-        """That of one row."""
-        return self.upserts[1]
 
 
 @lru_cache(maxsize=4096)
 def row_statements(target: Target) -> RowStatements:
-    """Return the statements for single rows and a few of them.
+    """Return the statements for single rows.
 
     Every parameter is cast, so that a statement prepared before a column was widened has another
     text than the one after.
     """
+    values = SQL(", ").join(
+        SQL(f"${number}::{{}}").format(type_sql(pg_type)) for number, (_, pg_type) in enumerate(target.stored, 1)
+    )
+    names = tuple(name for name, _ in target.stored)
+    upsert = SQL("INSERT INTO {} ({}){} VALUES ({}) ON CONFLICT ({}) {}").format(
+        table_sql(target),
+        names_sql(names),
+        overriding(target),
+        values,
+        names_sql(target.key_columns),
+        _on_conflict(target),
+    )
     types = dict(target.stored)
     tests = SQL(" AND ").join(
         SQL(f"{{}} = ${number}::{{}}").format(Identifier(name), type_sql(types[name]))
         for number, name in enumerate(target.key_columns, 1)
     )
     delete = SQL("DELETE FROM {} WHERE {}").format(table_sql(target), tests)
-    upserts = {rows: _upsert(target, rows).as_bytes() for rows in UPSERTED_ROWS}
-    return RowStatements(upserts, delete.as_bytes())
-
-
-def _upsert(target: Target, rows: int) -> Composed:
-    number = count(1)
-    values = SQL(", ").join(
-        SQL("({})").format(
-            SQL(", ").join(SQL(f"${next(number)}::{{}}").format(type_sql(pg_type)) for _, pg_type in target.stored)
-        )
-        for _ in range(rows)
-    )
-    names = names_sql(tuple(name for name, _ in target.stored))
-    return SQL("INSERT INTO {} ({}){} VALUES {} {}").format(
-        table_sql(target), names, overriding(target), values, on_conflict(target)
-    )
+    return RowStatements(upsert.as_bytes(), delete.as_bytes())
 
 
 def overriding(target: Target) -> Composable:

@@ -251,7 +251,7 @@ class SourceStatus:
         ``rules``: those of mirror.json.
         """
         if schema is self._schema and profile is self._left_out_by:
-            return
+            return  # rules are followed with the next schema
         self._left_out_by = profile
         self.follows(rules, schema)
         virtual = left_out(schema.virtual, profile.derived)

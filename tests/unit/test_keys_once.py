@@ -79,3 +79,13 @@ def test_a_key_that_is_twice(tmp_path: Path, ddl: str, kind: str, first: int) ->
     mixed.insert(ROWS - first, next(changes(table, range(first, first + 1), kind)))
     with pytest.raises(FormatError, match="on two pages"):
         list(once(iter(mixed), table, table.root, rows, rows))
+
+
+def test_a_key_that_becomes_an_equal_one_of_another_type(tmp_path: Path) -> None:
+    """One row goes and one comes: the key was never there twice."""
+    table, rows = state(tmp_path / "source.db", "CREATE TABLE t(id PRIMARY KEY, v) WITHOUT ROWID")
+    for before, after in ((5.0, 5), (-0.0, 0)):
+        both = iter([RowChange(None, (before, "as it was"), None), RowChange(None, None, (after, f"row {after}"))])
+        assert len(list(once(both, table, table.root, rows, rows))) == 2
+    with pytest.raises(FormatError, match="a key was on two pages"):
+        list(once(iter([RowChange(None, (5, "row 5"), None)]), table, table.root, rows, rows))

@@ -488,3 +488,25 @@ def test_the_log_begins_with_whoever_logs_first() -> None:
     """Loguru's own would show all, to the point of secrets."""
     done = subprocess.run([sys.executable, "-c", _LATE], capture_output=True, text=True, check=True)
     assert re.fullmatch(rf"{RFC3339.pattern} INFO +with hidden\n", done.stderr), done.stderr
+
+
+_WARNINGS = """
+import sys, warnings
+from mirror.cli.logs import take_over
+take_over()
+shown = UserWarning("shown"), UserWarning, "a.py", 1
+warnings.showwarning(*shown, file=sys.stdout)
+import logging
+warnings.showwarning(*shown, file=sys.stdout)
+logging.captureWarnings(False)
+warnings.showwarning(*shown, file=sys.stdout)
+"""
+
+
+def test_a_warning_that_is_to_go_to_a_file_goes_there(tmp_path: Path) -> None:
+    """Before the log has taken logging over, after that, and when logging has given it back."""
+    done = subprocess.run(
+        [sys.executable, "-c", _WARNINGS], cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.count("UserWarning: shown")) == (0, 3), done.stderr

@@ -80,7 +80,7 @@ class _Keys:
         self._table = table
         self._state = state
         self._places = [table.position(name) for name in table.primary_key] if table.without_rowid else []
-        self._waiting: set[Row] = set()
+        self._waiting: set[tuple[object, ...]] = set()
 
     def add(self, row: Row) -> None:
         self._waiting.add(self._key(row))
@@ -93,8 +93,9 @@ class _Keys:
             raise _twice(self._table, "a key")
         self._waiting.clear()
 
-    def _key(self, row: Row) -> Row:
-        return tuple(row[at] for at in self._places)
+    def _key(self, row: Row) -> tuple[object, ...]:
+        # 1, 1.0 and 0.0, -0.0 are equal, and a row may go from one to the other: then one goes and one comes.
+        return tuple((type(value := row[at]), repr(value) if type(value) is float else value) for at in self._places)
 
 
 def _twice(table: Table, what: str) -> FormatError:

@@ -60,7 +60,7 @@ FRAME_HEADER_SIZE = 24
 VERSION = 3007000
 PAGE_SIZES = frozenset(1 << bits for bits in range(9, 17))
 _MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683
-#: Frames that are tested without numpy, which takes some 30 µs for each of 4 KB, ten times as long as with it.
+#: Frames that are tested without numpy, which takes some 30 µs for each of 4 KB, thirty times as long as with it.
 FEW_FRAMES = 512
 _MASK = 0xFFFFFFFF
 
