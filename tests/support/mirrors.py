@@ -164,8 +164,9 @@ class MirrorProcess:
             os.kill(self._process.pid, signal.SIGUSR1)
 
     def kill(self) -> None:
+        """Kill it; one whose last source was just finalized has ended by itself."""
         assert self._process is not None
-        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.kill()
         self._process.wait()
 
     @property
