@@ -1,9 +1,10 @@
-"""Which virtual columns may have other values in another version of SQLite."""
+"""Virtual columns: their values, and which may have others in another version of SQLite."""
 
 from __future__ import annotations
 
 import pytest
 
+from mirror.sqlite.decode.generated import VirtualColumns
 from mirror.sqlite.decode.schema import SchemaRow, parse_schema
 
 
@@ -36,3 +37,12 @@ def test_a_real_that_becomes_the_text_of_its_column() -> None:
     definition = "CREATE TABLE t(id INTEGER PRIMARY KEY, s TEXT, v TEXT AS (CAST(s AS REAL)), w REAL AS (s))"
     table = parse_schema([SchemaRow("table", "t", "t", 2, definition)]).tables["t"]
     assert table.by_version == ("v",)
+
+
+@pytest.mark.parametrize("strict", ["", " STRICT"])
+def test_a_real_stays_one(strict: str) -> None:
+    """SQLite keeps a real that is whole as an integer, and in STRICT tables RETURNING gives it as that."""
+    definition = f"CREATE TABLE t(x ANY, v REAL AS (x = 'a'), w REAL AS (x = 'a') STORED){strict}"
+    table = parse_schema([SchemaRow("table", "t", "t", 2, definition)]).tables["t"]
+    found = VirtualColumns(table, "utf-8").of(["a", 1.0])
+    assert found == [1.0] and type(found[0]) is float
