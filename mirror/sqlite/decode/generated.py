@@ -117,11 +117,13 @@ class VirtualColumns:
         self._db.execute(f"DELETE FROM {self._table}")
         return [self._value(kind, value) for kind, value in zip(found[::2], found[1::2], strict=True)]
 
-    def _value(self, kind: str, value: Value) -> Value:
+    def _value(self, kind: Value, value: Value) -> Value:
         if kind == "text" and isinstance(value, bytes):
             return self._text(value)
         if kind == "real" and isinstance(value, int):
-            return float(value)  # RETURNING gives some reals as the integers in which SQLite keeps them (3.54 in STRICT)
+            return float(
+                value
+            )  # RETURNING gives some reals as the integers in which SQLite keeps them (3.54 in STRICT)
         return value
 
     def _text(self, value: bytes) -> Value:
