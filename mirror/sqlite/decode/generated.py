@@ -121,9 +121,8 @@ class VirtualColumns:
         if kind == "text" and isinstance(value, bytes):
             return self._text(value)
         if kind == "real" and isinstance(value, int):
-            return float(
-                value
-            )  # RETURNING gives some reals as the integers in which SQLite keeps them (3.54 in STRICT)
+            # In an expression, RETURNING gives a whole real as the integer that SQLite keeps (seen in 3.54).
+            return float(value)
         return value
 
     def _text(self, value: bytes) -> Value:
