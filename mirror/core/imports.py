@@ -1,10 +1,12 @@
-"""Waiting for the first import of a module, by whoever needs it, to do something as soon as it is loaded."""
+"""Imports that take long: something to do as soon as another has loaded a module, and loading numpy beside the work."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:  # it loads slowly
@@ -57,3 +59,19 @@ class _Loader:
         module.__loader__ = self._loader
         self._loader.exec_module(module)
         self._then(module)
+
+
+_numpys: threading.Thread | None = None
+
+
+def has_numpy() -> bool:
+    """Whether numpy, which large work is faster with, can be used without waiting for it."""
+    return "numpy" in sys.modules and (_numpys is None or not _numpys.is_alive())
+
+
+def load_numpy() -> None:
+    """Begin to load it, unless that was begun; returns at once. A loop that loaded it itself would stand for 0.1 s."""
+    global _numpys
+    if _numpys is None and "numpy" not in sys.modules:
+        _numpys = threading.Thread(target=import_module, args=("numpy",), name="mirror numpy", daemon=True)
+        _numpys.start()

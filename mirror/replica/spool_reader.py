@@ -19,11 +19,12 @@ from pathlib import Path
 from mirror.capture.spool import Record, SpoolPlace, read_record, segment_path, segments
 from mirror.core.errors import FormatError
 from mirror.core.faults import Faults, no_fault
+from mirror.core.imports import load_numpy
 
 #: Bytes that are read at once. A record that is longer is read by itself.
 AHEAD_BYTES = 1 << 16
 #: A source is busy from so many frames in so many seconds on. Testing and comparing their pages is faster with numpy,
-#: which is loaded then: it takes 0.1 s, and 14 MB of memory that a process whose sources are all quiet does without.
+#: which is loaded then: it takes 14 MB of memory that a process whose sources are all quiet does without.
 BUSY_FRAMES, BUSY_SECONDS = 2048, 4.0
 
 
@@ -87,7 +88,7 @@ class SpoolReader:
             self._frames, self._since = 0, record.time
         self._frames += record.count
         if self._frames >= BUSY_FRAMES:
-            import numpy  # noqa: F401 - where it is loaded, it is used
+            load_numpy()
 
     def page(self, place: SpoolPlace, page_size: int) -> bytes:
         """``page_size`` bytes at a place; raises ``FileNotFoundError`` when its segment was pruned."""

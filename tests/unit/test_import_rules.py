@@ -171,16 +171,14 @@ def test_a_package_opens_with_what_it_is_for(package: str) -> None:
 
 @pytest.mark.parametrize("module", under("mirror.sqlite.format"))
 def test_file_format_is_pure(module: str) -> None:
-    """Bytes to values: pure standard modules, and numpy; whether that is loaded, the module of the WAL may ask."""
-    asks = {"sys"} if module == "mirror.sqlite.format.wal" else set()
-    assert outside(module) <= PURE | {"numpy"} | asks
+    """Bytes to values: pure standard modules, and numpy."""
+    assert outside(module) <= PURE | {"numpy"}
 
 
 @pytest.mark.parametrize("module", under("mirror.sqlite.decode"))
 def test_decode_is_pure(module: str) -> None:
-    """Besides, APSW for parsing a schema in memory; whether numpy is loaded, what compares pages may ask."""
-    asks = {"sys"} if module == "mirror.sqlite.decode.rows" else set()
-    assert outside(module) <= PURE | {"numpy", "apsw"} | asks
+    """Besides, APSW for parsing a schema in memory."""
+    assert outside(module) <= PURE | {"numpy", "apsw"}
 
 
 def test_parity_shares_no_code_with_capture() -> None:

@@ -12,7 +12,7 @@ def test_a_turn_by_itself_is_not_waited_after() -> None:
     assert wait_after(0.001, 1.0) == wait_after(0.001, 0.001 / STREAM_SHARE + 1e-6) == 0.0
 
 
-def test_a_stream_leaves_most_of_the_time_to_others() -> None:
+def test_a_stream_leaves_time_to_others() -> None:
     """Each turn follows the wait after the one before it, and is followed by a wait, too."""
     took, since_last = 0.0009, 0.0009
     for _ in range(10):

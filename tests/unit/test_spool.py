@@ -529,8 +529,9 @@ def test_page_images_tell_what_they_are() -> None:
 def test_a_busy_source_has_numpy_loaded() -> None:
     """As many frames over a longer time do not: what it takes in memory is for those who use it."""
     code = (
-        "import sys\n"
+        "import sys, threading\n"
         "from pathlib import Path\n"
+        "from mirror.core.imports import has_numpy\n"
         "from mirror.capture.spool import Kind, Record, SpoolPlace\n"
         "from mirror.replica.spool_reader import BUSY_FRAMES, BUSY_SECONDS, SpoolReader\n"
         "place = SpoolPlace(1, 0)\n"
@@ -539,7 +540,10 @@ def test_a_busy_source_has_numpy_loaded() -> None:
         "    for at in range(64):\n"
         "        count = BUSY_FRAMES // 8\n"
         "        reader._count(Record(Kind.FRAMES, 1, 1, count, at * pause, b'', False, (0, 0), place, place))\n"
-        "    print('numpy' in sys.modules)\n"
+        "    print('numpy' in sys.modules or any(thread.name == 'mirror numpy' for thread in threading.enumerate()))\n"
+        "while not has_numpy():\n"
+        "    pass\n"
+        "import numpy\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert found.stdout.decode().split() == ["False", "True"]

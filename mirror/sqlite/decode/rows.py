@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -11,6 +10,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirror.core.errors import FormatError
+from mirror.core.imports import has_numpy
 from mirror.core.rows import RowChange
 from mirror.core.tables import Table
 from mirror.core.values import Row, Value
@@ -273,7 +273,7 @@ class RowDiff:
 
     def _in_blocks(self, pages: Sequence[int]) -> bool:
         """Whether it is worth while to read these pages, in order of their numbers, in blocks; page 1 is not."""
-        many = MANY_PAGES if "numpy" in sys.modules else WORTH_LOADING
+        many = MANY_PAGES if has_numpy() else WORTH_LOADING
         return not self._index and len(pages) >= many and pages[0] != 1
 
     def _in_order(self, old_pages: Sequence[int], new_pages: Sequence[int]) -> Iterator[RowChange]:

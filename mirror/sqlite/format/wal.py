@@ -41,13 +41,13 @@ is imported when there are more than :data:`FEW_FRAMES`, and where it is loaded,
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mirror.core.errors import FormatError
+from mirror.core.imports import has_numpy
 from mirror.core.positions import Salts
 from mirror.sqlite.format.lanes import page_sums
 
@@ -165,7 +165,7 @@ def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, s
     total = len(data) // (FRAME_HEADER_SIZE + page_size)
     if total == 0:
         return FrameRun(0, (), [])
-    plainly = total <= FEW_FRAMES and "numpy" not in sys.modules
+    plainly = total <= FEW_FRAMES and not has_numpy()
     sums = (_sums_plainly if plainly else _sums)(data, total, page_size, big_endian, seed)
     commits: list[int] = []
     checksums: list[Checksum] = []
