@@ -40,6 +40,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
@@ -230,8 +231,7 @@ def _warned(
     line: str | None = None,
 ) -> None:
     """Show a warning of Python as :mod:`logging` does, which shows them all from then on."""
-    import logging  # noqa: F401 - has it taken over
-
+    import_module("logging")  # which has it taken over
     warnings.showwarning(message, category, filename, lineno, file, line)
 
 

@@ -61,17 +61,17 @@ class _Loader:
         self._then(module)
 
 
-_numpys: threading.Thread | None = None
+_numpy_loader: threading.Thread | None = None
 
 
 def has_numpy() -> bool:
     """Whether numpy, which large work is faster with, can be used without waiting for it."""
-    return "numpy" in sys.modules and (_numpys is None or not _numpys.is_alive())
+    return "numpy" in sys.modules and (_numpy_loader is None or not _numpy_loader.is_alive())
 
 
 def load_numpy() -> None:
     """Begin to load it, unless that was begun; returns at once. A loop that loaded it itself would stand for 0.1 s."""
-    global _numpys
-    if _numpys is None and "numpy" not in sys.modules:
-        _numpys = threading.Thread(target=import_module, args=("numpy",), name="mirror numpy", daemon=True)
-        _numpys.start()
+    global _numpy_loader
+    if _numpy_loader is None and "numpy" not in sys.modules:
+        _numpy_loader = threading.Thread(target=import_module, args=("numpy",), name="mirror numpy", daemon=True)
+        _numpy_loader.start()

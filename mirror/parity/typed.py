@@ -130,7 +130,10 @@ def _from_vector(text: str | None) -> Cell:
     if text is None:
         return None
     numbers = json.loads(text, parse_int=float)  # an integer would lose the sign of -0
-    return struct.pack(f"<{len(numbers)}f", *numbers) if math.isfinite(sum(numbers)) else Foreign(text)
+    try:
+        return struct.pack(f"<{len(numbers)}f", *numbers) if math.isfinite(sum(numbers)) else Foreign(text)
+    except OverflowError:  # beyond what a float32 holds
+        return Foreign(text)
 
 
 #: By codec: how the text that Postgres sends becomes a value.

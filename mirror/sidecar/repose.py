@@ -41,8 +41,9 @@ from mirror.sidecar.status import SourceStatus
 #: Seconds for which a loop that has something to do reads no messages: they may ask it to stop, or to hold.
 DEAF_SECONDS = 0.002
 #: A turn that took fewer seconds is followed by a wait, so many times as long, if it is one of a stream: if of the time
-#: since the last one ended, more than this share was work. Measured at 1,000 commits/s on two cores: a commit takes 0.8
-#: of the processor time that it takes without the wait, and is 1.4 times as late. (1.5 times: 0.65, and twice as late.)
+#: since the last one ended, more than this share was work. Measured at 1,000 commits/s on two cores, with 1 / 3 as the
+#: share: a commit takes 0.8 of the processor time that it takes without the wait, and is 1.4 times as late. (A wait of
+#: 1.5 times: 0.65, and twice as late.)
 SHORT_SECONDS, WAITS, STREAM_SHARE = 0.002, 0.5, 1 / 2
 #: Seconds for which a loop keeps its thread after it has done something, at most, unless others wait for one.
 LINGER_SECONDS = 0.05

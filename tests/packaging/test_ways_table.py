@@ -6,6 +6,7 @@ import importlib
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def measured(tables: ModuleType) -> object:
     return tables.Measured(cores=2, load=0.5, rate=1000, size=3, seconds=5, versions=versions)
 
 
-def ways(peers: ModuleType, tables: ModuleType) -> list[object]:
+def ways(peers: ModuleType, tables: ModuleType) -> list[Any]:
     """What would be found of each way: something, of all that is measured of it."""
     made = []
     for way in peers.WAYS:
@@ -61,7 +62,7 @@ def test_what_was_found_replaces_what_was_there(
     page.write_text("before\n\n<!-- peers.py -->\nold\n<!-- end -->\nafter\n")
     monkeypatch.setattr(tables, "TABLES", {page: tables.short})
     found = ways(peers, tables)
-    found[1].lost["kill -9"] = 1234  # type: ignore[attr-defined]
+    found[1].lost["kill -9"] = 1234
     for _ in range(2):
         tables.fill(found, measured(tables))
         before, *between, after = re.split(r"<!-- .* -->\n", page.read_text())
