@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mirror.core.values import BadText
+from mirror.parity.typed import _from_vector
 from mirror.parity.values import (
     Foreign,
     differing,
@@ -202,3 +203,8 @@ def test_key_text() -> None:
     assert key_text(key) == (
         '[null,1,1.0,10000000000000000.0,1e+20,{"real":"-0.0"},"a\\"\\u0000\\u00e9",{"blob":"AA=="},{"text":"/w=="}]'
     )
+
+
+def test_a_vector_beyond_what_its_type_holds_is_no_value_of_sqlites() -> None:
+    assert isinstance(_from_vector("[1e39]"), Foreign)
+    assert _from_vector("[-0,1.5]") == struct.pack("<2f", -0.0, 1.5)
