@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mirror.capture.journal_follower import JournalFollower
 from mirror.capture.spool import Cursor, SpoolWriter
+from mirror.capture.stream import Stream
 from mirror.capture.wal_follower import Follower
 from mirror.core.errors import MirrorError, PrivateIndexError, ReplacedError, SourceError
 from mirror.core.faults import Faults
@@ -26,6 +27,7 @@ SHARED_TURN = 0.002
 RETRY_INTERVAL = 0.2
 #: Seconds for which a frame is looked for that has salts not seen yet.
 LOCATE_SECONDS = 5.0
+_MASK = 0xFFFFFFFF
 
 AnyFollower = Follower | JournalFollower
 
@@ -52,6 +54,7 @@ class Conversation:
         """Commits have come, or are about to, as the mirror says."""
         self.rests_at = 0.0
         """When it may rest, unless it is lively before."""
+        self.stream = Stream()
         self._sight: object = None
         """What can be seen of a source that rests."""
         self._marks: list[tuple[int, Lsn | None]] = []
@@ -82,11 +85,14 @@ class Conversation:
         self._flush()
         return more and not self.closed
 
-    def has_news(self) -> bool:
-        """Whether a turn is due at once, because something was committed: a look that costs little."""
+    def has_news(self, now: float) -> bool:
+        """Whether a turn is due at once, because something was committed: a look that costs little.
+
+        ``now``: of the monotonic clock.
+        """
         if self._attaching is not None:
             return True
-        if self._follower is None or not self._attached or self._failing:
+        if self._follower is None or not self._attached or self._failing or now < self.stream.waits_until:
             return False
         try:
             return self._follower.has_news()
@@ -181,9 +187,12 @@ class Conversation:
             self._say({"behind": text, "since": since})
         if self._failing:
             self._failing, self._reported = False, None  # that it goes on is reported even if nothing is new
-        cursor = follower.cursor
-        if cursor is not self._cursor:
+        cursor, before = follower.cursor, self._cursor
+        if cursor is not before:
             self._cursor, self.lively = cursor, True
+            if before is not None and isinstance(follower, Follower):
+                reset = cursor.generation != before.generation
+                self.stream.takes((cursor.changes - before.changes) & _MASK, time.monotonic(), reset=reset)
         return more
 
     def _report(self, follower: AnyFollower) -> None:
@@ -234,6 +243,7 @@ class Conversation:
         self._places = waiting
 
     def _obey(self, line: str) -> None:
+        self.stream.ends()
         match line.split():
             case ["attach", floor, *reason]:
                 self._stop_attaching()

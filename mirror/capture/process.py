@@ -123,15 +123,17 @@ class Capture:
 
     def _watch(self) -> list[Conversation]:
         """Look at those that are awake until some have news, or it is time for all; whose turn it is then."""
-        interval = BUSY_INTERVAL if time.monotonic() < self._often_until else QUIET_INTERVAL
+        now = time.monotonic()
+        interval = BUSY_INTERVAL if now < self._often_until else QUIET_INTERVAL
         while True:
-            time.sleep(interval)  # epoll waits for whole milliseconds
+            pause = min(conversation.stream.waits_until for conversation in self._awake) - now
+            time.sleep(max(interval, pause))  # epoll waits for whole milliseconds
             now = time.monotonic()
             if now >= self._read_due:
                 self._read_due = now + READ_INTERVAL
                 if self._read(0.0) or now >= self._all_due:
                     return list(self._awake)
-            if found := [conversation for conversation in self._awake if conversation.has_news()]:
+            if found := [conversation for conversation in self._awake if conversation.has_news(now)]:
                 return found
 
     def _lay_down(self, conversation: Conversation, now: float) -> None:

@@ -1,12 +1,9 @@
 """How a source's loop waits: for what comes, for a session in Postgres, and while there is nothing to do.
 
-A loop that has just done something keeps its thread for a moment: what comes next is done at once. Only where commits
-keep it at work, it waits for half as long as its turn has taken before it looks for more: so several commits share the
-next transaction, which costs little more than one of them. A commit that comes by itself never waits. With nothing
-to do the loop rests (:mod:`mirror.sidecar.crew`), and is woken by capture, by another thread's request, or by
-a second's tick that finds something out of order. After some quiet seconds nothing else wakes it for ten minutes. If
-another source needs its session in Postgres, it rests on without one (:mod:`mirror.sidecar.seats`) until there is
-something to write.
+A loop that has just done something keeps its thread for a moment: what comes next is done at once. With nothing to do
+it rests (:mod:`mirror.sidecar.crew`), and is woken by capture, by another thread's request, or by a second's tick that
+finds something out of order. After some quiet seconds nothing else wakes it for ten minutes. If another source needs
+its session in Postgres, it rests on without one (:mod:`mirror.sidecar.seats`) until there is something to write.
 """
 
 from __future__ import annotations
@@ -40,11 +37,6 @@ from mirror.sidecar.status import SourceStatus
 
 #: Seconds for which a loop that has something to do reads no messages: they may ask it to stop, or to hold.
 DEAF_SECONDS = 0.002
-#: A turn that took fewer seconds is followed by a wait, so many times as long, if it is one of a stream: if of the time
-#: since the last one ended, more than this share was work. Measured at 1,000 commits/s on two cores, with 1 / 3 as the
-#: share: a commit takes 0.8 of the processor time that it takes without the wait, and is 1.4 times as late. (A wait of
-#: 1.5 times: 0.65, and twice as late.)
-SHORT_SECONDS, WAITS, STREAM_SHARE = 0.002, 0.5, 1 / 2
 #: Seconds for which a loop keeps its thread after it has done something, at most, unless others wait for one.
 LINGER_SECONDS = 0.05
 #: Seconds after which it is woken by its ticks alone, and once in the second number of seconds; before: each second.
@@ -145,14 +137,9 @@ class Repose:
 
     def moves(self) -> Iterator[Rest]:
         """Something was done: let others have the thread, if they wait for one."""
-        now = time.monotonic()
-        took, since_last = now - max(self._pumped_at, self._moved_at), now - self._moved_at
-        self._moved_at = now
+        self._moved_at = time.monotonic()
         if self._shared.crowded():
             yield Rest(0.0)
-        elif (pause := wait_after(took, since_last)) > 0:
-            time.sleep(pause)
-            self._moved_at = time.monotonic()
         if self._moved_at > self._pumped_at + DEAF_SECONDS:
             self.pump(0.0)
 
@@ -309,11 +296,6 @@ class Repose:
                 except SinkError:
                     return  # its own session says what is wrong
             yield from self._until(time.monotonic() + LOOK_SECONDS, self._tick)
-
-
-def wait_after(took: float, since_last: float) -> float:
-    """Seconds to wait after a turn that took so many, which ended so many seconds after the one before it."""
-    return took * WAITS if STREAM_SHARE * since_last < took < SHORT_SECONDS else 0.0
 
 
 def _paused(source: Path) -> PausedError:
