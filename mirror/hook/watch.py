@@ -299,6 +299,7 @@ class ConnectionHooks:
                 self._drop_rows()  # the commit has failed, and may be tried again
             else:
                 self._end_commit(connection, self._place.after(connection, self._made[0]), self._made[1])
+            return
         self._statements += 1
         if self._statements >= _STATEMENTS:
             self._rest_from_statements(connection)

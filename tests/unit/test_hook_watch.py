@@ -14,6 +14,7 @@ from typing import Any, cast
 import apsw
 import pytest
 
+from mirror.hook import budget
 from mirror.hook.budget import Budget
 from mirror.hook.outbox import Outbox
 from mirror.hook.watch import ConnectionHooks, agent
@@ -445,6 +446,18 @@ def test_a_program_that_commits_without_a_pause(folder: Path) -> None:
         assert burst == list(range(burst[0], burst[0] + len(burst)))
     assert len(bursts[0]) > 100, "it begins with what may be saved up"
     assert all(later[0] - earlier[-1] in (3, 4) for earlier, later in pairwise(bursts))
+
+
+def test_a_commit_after_many_statements_rests_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cost and that of the statements are spent at the same moment: the hooks are not set again twice."""
+    monkeypatch.setattr(budget, "WHOLE", 1e9)
+    program = Program(folder / "p.db", "wal")
+    program.run("CREATE TABLE g(x)")
+    for number in range(600):
+        program.sent.resting.clear()
+        assert program.watch.resume()
+        program.run("INSERT INTO g VALUES (1)")
+        assert len(program.sent.resting) == 1, number
 
 
 def honest(program: Program, *statements: str) -> None:
