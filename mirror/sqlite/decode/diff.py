@@ -6,7 +6,7 @@ the last, so each row is given at most once, however often it was written in bet
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mirror.core.errors import FormatError
@@ -209,28 +209,36 @@ class _Decoder:
             elif special_change is not None and special_change.kind == "rebuild":
                 self._forget(known)
                 yield TableChanges(table, self._all_rows(table, schema))
-            elif known.root != table.root or known.root in self._touched:
+            else:
                 carried = () if special_change is None else special_change.carried
-                yield self._compare(known, table, schema, carried)
+                reshaped = bool(carried) and is_reshaped(known, table)
+                if reshaped or known.root != table.root or known.root in self._touched:
+                    yield self._compare(known, table, schema, carried, reshaped=reshaped)
 
     def _rows(self, table: Table, schema: Schema, read: ReadPage) -> RowReader:
         return RowReader(schema.format(table, self._layout.encoding), self._layout.geometry, read)
 
     def _compare(
-        self, before: Table, after: Table, schema: Schema, carried: tuple[int | None, ...] = ()
+        self,
+        before: Table,
+        after: Table,
+        schema: Schema,
+        carried: tuple[int | None, ...] = (),
+        *,
+        reshaped: bool = False,
     ) -> TableChanges:
         olds, news = self._rows(before, self._schema, self._old), self._rows(after, schema, self._new)
         if carried:
             olds = RowReader(RowFormat(before, self._layout.encoding, after, carried), self._layout.geometry, self._old)
-        rows = RowDiff(olds, news, self._dirty, self._update)
-        changes = self._compared(before, after, rows)
+        rows = RowDiff(olds, news, self._dirty, self._update, reshaped=reshaped)
+        changes = self._compared(before, after, rows, reshaped=reshaped)
         if self._verify:
             changes = once(changes, after, before.root, olds, news)
         return TableChanges(after, changes)
 
-    def _compared(self, before: Table, after: Table, rows: RowDiff) -> Iterator[RowChange]:
+    def _compared(self, before: Table, after: Table, rows: RowDiff, *, reshaped: bool) -> Iterator[RowChange]:
         index = before.without_rowid
-        if before.root != after.root:
+        if reshaped or before.root != after.root:
             self._forget(before)
             for pgno in walk(after.root, self._new, interior=True):
                 self._update.set(pgno, TREE, after.root)
@@ -309,27 +317,51 @@ def carried_columns(before: Table, after: Table) -> tuple[int | None, ...] | Non
     None instead if more than names, dropped and added columns differ: then the table counts as a new one. The same
     if virtual columns are added or dropped, or stay while others are: rows that were not written then have other
     values; and if a column that was left out is not any more.
+
+    The file does not say what was done. Where a name is at another place now, columns before it were dropped, if
+    that can be; otherwise those at the same place have got other names, if all are still alike. Which of the two
+    it was makes no difference to the rows that follow (:func:`is_reshaped`), only to what is kept in Postgres.
     """
     if before.whole is not None or after.whole is not None:
         return _carried_of_some(before, after)
     if before.without_rowid or after.without_rowid or before.definition != after.definition:
         return None
-    olds, news = before.columns, after.columns
-    places: list[int | None]
-    if len(olds) == len(news) and all(replace(old, name=new.name) == new for old, new in zip(olds, news, strict=True)):
-        places = list(range(len(news)))  # ALTER TABLE ... RENAME COLUMN changes no record: compare by place
-    else:
-        known = {column.name: at for at, column in enumerate(olds)}
-        places = [known.get(column.name) for column in news]
-        kept = [at for at in places if at is not None]
-        if places[len(kept) :] != [None] * (len(places) - len(kept)) or kept != sorted(kept):
-            return None
-        if any(olds[at] != news[to] for to, at in enumerate(kept)):
-            return None
-    names = {olds[at].name: column.name for at, column in zip(places, news, strict=True) if at is not None}
+    named, placed = _by_name(before.columns, after.columns), _by_place(before.columns, after.columns)
+    has_moved = named is not None and any(at not in (None, to) for to, at in enumerate(named))
+    places = named if placed is None or has_moved else placed
+    if places is None:
+        return None
+    pairs = zip(places, after.columns, strict=True)
+    names = {before.columns[at].name: column.name for at, column in pairs if at is not None}
     key = tuple(names.get(name) for name in before.primary_key)
     alias = None if before.rowid_alias is None else names.get(before.rowid_alias)
-    return tuple(places) if (key, alias) == (after.primary_key, after.rowid_alias) else None
+    return places if (key, alias) == (after.primary_key, after.rowid_alias) else None
+
+
+def _by_name(olds: Sequence[Column], news: Sequence[Column]) -> tuple[int | None, ...] | None:
+    """The old place of each column, if none has moved before another, and new ones are at the end; or None."""
+    known = {column.name: at for at, column in enumerate(olds)}
+    places = tuple(known.get(column.name) for column in news)
+    kept = [at for at in places if at is not None]
+    if any(at is not None for at in places[len(kept) :]) or kept != sorted(kept):
+        return None
+    return places if all(olds[at] == news[to] for to, at in enumerate(kept)) else None
+
+
+def _by_place(olds: Sequence[Column], news: Sequence[Column]) -> tuple[int | None, ...] | None:
+    """The same, if nothing but the names of the old ones has changed: no record is written for that."""
+    if len(news) < len(olds) or any(replace(old, name=new.name) != new for old, new in zip(olds, news, strict=False)):
+        return None
+    return (*range(len(olds)), *([None] * (len(news) - len(olds))))
+
+
+def is_reshaped(before: Table, after: Table) -> bool:
+    """Whether a row may have other values although its record is the same, byte by byte.
+
+    It cannot if each column has kept its place in the records and new ones follow.
+    """
+    carried, known = carried_columns(before.declared, after.declared), len(before.declared.columns)
+    return carried is None or any(at != (to if to < known else None) for to, at in enumerate(carried))
 
 
 def _renamed(before: Table, after: Table) -> tuple[int | None, ...] | None:

@@ -1,0 +1,43 @@
+"""What a program's migrations do to columns, several statements at a time: Postgres has every value afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+
+from tests.differential.test_decode_alters import CREATE, HISTORIES
+from tests.support.mirrors import MirrorProcess
+from tests.support.source import Writer
+
+
+def test_migrations(make_mirror: Callable[..., MirrorProcess], database: Path, dsn: str) -> None:
+    """In one transaction while the mirror follows, and while it is away; what was renamed keeps its column there."""
+    fill = "WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 200)"
+    with Writer(database) as writer:
+        writer.run("PRAGMA journal_mode=WAL")
+        histories: list[list[str]] = []
+        for number, history in enumerate(HISTORIES.values()):
+            for when in ("live", "away"):
+                table = f"{when}{number}"
+                writer.run(
+                    CREATE.replace(" t(", f" {table}("),
+                    f"INSERT INTO {table} {fill} SELECT i, 'a' || i, 'b' || i FROM s",
+                )
+            histories.append([f"ALTER TABLE live{number} {alter}" for alter in history])
+        mirror = make_mirror(database)
+        mirror.start()
+        mirror.check()
+        for history in histories:
+            writer.transaction(*history)
+        mirror.check()
+        mirror.stop()
+        for history in histories:
+            writer.run(*(statement.replace("live", "away") for statement in history))
+        mirror.start()
+        mirror.check()
+    with psycopg.connect(dsn) as connection:
+        for table in ("live0", "away0"):
+            query = f"SELECT count(*), min(c), count(d) FROM {mirror.schema}.{table} WHERE c = 'b' || id"
+            assert connection.execute(query.encode()).fetchone() == (200, "b1", 0)
