@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import ROOT, median
+from common import ROOT, compiled, median
 
 _INSTALL_SECONDS = 300
 
@@ -37,6 +37,7 @@ def of_revision(revision: str, folder: Path) -> Build:
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
     python = str(folder / "venv" / "bin" / "python")
     subprocess.run([python, "-m", "pip", "install", "--quiet", "-e", f"{checkout}[embedded]"], check=True)
+    compiled(checkout)
     return Build(revision, python, checkout)
 
 
