@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import resource
 import shutil
 import signal
@@ -30,6 +31,13 @@ settings.load_profile("busy")
 for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the modules once: where Python writes no bytecode, each of thousands of processes would do it again."""
+    if not hasattr(config, "workerinput"):
+        for folder in (Path(newest.__file__).parents[1], Path(__file__).parent):
+            compileall.compile_dir(folder, quiet=2)
 
 
 @pytest.hookimpl(tryfirst=True)
