@@ -38,7 +38,7 @@ HISTORIES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def steps(connection: apsw.Connection) -> Copy:
+def copy_of(connection: apsw.Connection) -> Copy:
     """A copy of the database as it is."""
     pages = Pages.take(connection)
     return Copy(connection, pages.read, pages.count, pages.layout)
@@ -63,7 +63,7 @@ def test_migrations(name: str, short: bool, at_once: bool) -> None:
     if short:
         connection.execute("ALTER TABLE t ADD COLUMN b TEXT")
         fill(connection, 101, 110)
-    before, copy = Pages.take(connection), steps(connection)
+    before, copy = Pages.take(connection), copy_of(connection)
     for number, alter in enumerate(HISTORIES[name], 1):
         connection.execute(f"ALTER TABLE t {alter}")
         if not at_once or number == len(HISTORIES[name]):
@@ -101,7 +101,7 @@ def test_any_history(setting: Setting, first: int) -> None:
         connection = setting.connect()
         connection.execute(CREATE)
         fill(connection, 1, r.choice((3, 60, 400)))
-        before, copy = Pages.take(connection), steps(connection)
+        before, copy = Pages.take(connection), copy_of(connection)
         said: list[str] = []
         try:
             for _ in range(8):
