@@ -127,7 +127,10 @@ class Capture:
         interval = BUSY_INTERVAL if now < self._often_until else QUIET_INTERVAL
         while True:
             pause = min(conversation.stream.waits_until for conversation in self._awake) - now
-            time.sleep(max(interval, pause))  # epoll waits for whole milliseconds
+            if pause <= interval:
+                time.sleep(interval)  # epoll waits for whole milliseconds
+            elif self._read(pause):
+                return list(self._awake)  # somebody may wait for what is committed by now
             now = time.monotonic()
             if now >= self._read_due:
                 self._read_due = now + READ_INTERVAL

@@ -12,7 +12,7 @@ generations (:mod:`mirror.capture.wal_follower`).
 from __future__ import annotations
 
 #: Measured on two cores at 1,000 commits/s: scripts/bench/README.md, "What a commit costs".
-LINGER_SECONDS = 0.002
+LINGER_SECONDS = 0.003
 #: Seconds without a reset of the WAL before a wait.
 STEADY_SECONDS = 5 * LINGER_SECONDS
 
