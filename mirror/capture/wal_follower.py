@@ -36,6 +36,7 @@ from mirror.capture.open_wal import OpenWal
 from mirror.capture.room import Room
 from mirror.capture.spool import Cursor, Kind, SpoolWriter
 from mirror.core.errors import ReplacedError, SourceError
+from mirror.core.imports import load_numpy
 from mirror.core.positions import Lsn, Salts
 from mirror.sqlite.format.wal import (
     FRAME_HEADER_SIZE,
@@ -53,6 +54,8 @@ from mirror.sqlite.format.walindex import WalIndexHeader
 CHUNK_BYTES = 1 << 20
 #: Bytes of leftovers of a finished generation that are kept in memory until it is proved that they are all.
 LEFTOVER_BYTES = 64 << 20
+#: So many leftovers show that resets come faster than capture, which is faster with numpy.
+MANY_FRAMES = 64
 #: Seconds between two tests of whether the files were replaced, when nothing is committed and when much is.
 REPLACED_INTERVAL, REPLACED_BUSY_INTERVAL = 0.1, 1.0
 #: Seconds for which the index may be between two states, as while a writer changes it, before that is an error.
@@ -399,6 +402,8 @@ class Follower:
         while read < LEFTOVER_BYTES:
             data = os.pread(self._log.wal, size, offset + read)
             run = verify_frames(data, cursor.page_size, cursor.big_endian, cursor.salts, chain)
+            if run.count >= MANY_FRAMES:
+                load_numpy()
             if run.count:
                 found.append((data, run))
                 chain = run.checksums[-1]
