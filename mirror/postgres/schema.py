@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from itertools import count
 from functools import partial
 from types import MappingProxyType
 
@@ -410,10 +411,12 @@ class SchemaEditor:
         wanted = self._mapped_names(table, held)
         steps = []
         renamed: dict[str, str] = {}
-        for number, (column, source) in enumerate(zip(kept, table.columns, strict=False)):
+        taken = {*(column.name for column in held.columns), *wanted.values()}
+        free = (name for number in count() if (name := f"mirror_renaming_{number}") not in taken)
+        for column, source in zip(kept, table.columns, strict=False):
             name = wanted[source.name]
             if name != column.name:
-                parked = f"mirror_renaming_{number}"
+                parked = next(free)
                 steps.append((parked, name))
                 self._conn.execute(ddl.rename_column(held, column.name, parked))
             renamed[column.name] = name
