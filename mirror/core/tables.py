@@ -13,7 +13,7 @@ Affinity = Literal["INTEGER", "TEXT", "BLOB", "REAL", "NUMERIC"]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a source table. One with the default 1.0 is another one than with 1: rows would have other values."""
+    """One column of a source table. With the default 1.0 it is another one than with 1: rows have other values."""
 
     name: str
     declared_type: str

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from itertools import count
 from functools import partial
+from itertools import count
 from types import MappingProxyType
 
 from loguru import logger
@@ -35,14 +35,7 @@ from mirror.postgres.refusals import (
     save_refusal,
 )
 from mirror.postgres.signals import RowsNeeded, Seen
-from mirror.postgres.target import (
-    Conn,
-    Target,
-    forget_target,
-    oid_of,
-    require_free,
-    save_target,
-)
+from mirror.postgres.target import Conn, Target, forget_target, oid_of, require_free, save_target
 from mirror.postgres.typed import encoder, original_member
 
 #: No column needs another type.
@@ -412,7 +405,7 @@ class SchemaEditor:
         steps = []
         renamed: dict[str, str] = {}
         taken = {*(column.name for column in held.columns), *wanted.values()}
-        free = (name for number in count() if (name := f"mirror_renaming_{number}") not in taken)
+        free = (name for name in map("mirror_renaming_{}".format, count()) if name not in taken)
         for column, source in zip(kept, table.columns, strict=False):
             name = wanted[source.name]
             if name != column.name:

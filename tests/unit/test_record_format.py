@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror.core.errors import FormatError, MirrorError
-from mirror.core.values import BadText, Row, Value
+from mirror.core.values import BadText, Row, Value, identical
 from mirror.sqlite.decode.diff import build_pagemap, decode
 from mirror.sqlite.decode.mapping import map_tree
 from mirror.sqlite.decode.pagemap import OVERFLOW_FIRST, OVERFLOW_MORE, TREE, PageMap
