@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from mirror.core.values import Value
+from mirror.core.values import Value, identical
 
 Affinity = Literal["INTEGER", "TEXT", "BLOB", "REAL", "NUMERIC"]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a source table."""
+    """One column of a source table. With the default 1.0 it is another one than with 1: rows have other values."""
 
     name: str
     declared_type: str
@@ -23,6 +23,17 @@ class Column:
     not_null: bool = False
     default: Value = None
     """The value of this column in records written before ADD COLUMN added it."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Column):
+            return NotImplemented
+        rest = self.name, self.declared_type, self.affinity, self.not_null
+        return rest == (other.name, other.declared_type, other.affinity, other.not_null) and identical(
+            (self.default,), (other.default,)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.declared_type))
 
 
 @dataclass(frozen=True, slots=True)

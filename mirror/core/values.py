@@ -29,3 +29,13 @@ Value = None | int | float | str | bytes | BadText | Uncomputed
 
 #: One row: the values in the order of :attr:`Table.columns`.
 Row = tuple[Value, ...]
+
+
+def identical(before: Row, after: Row) -> bool:
+    """Whether two rows are the same to the bit: 1 is not 1.0, -0.0 is not 0.0."""
+    if before != after:
+        return False
+    for one, other in zip(before, after, strict=True):
+        if type(one) is not type(other) or (type(one) is float and one == 0.0 and str(one) != str(other)):
+            return False
+    return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from types import MappingProxyType
 
 from loguru import logger
@@ -34,14 +35,7 @@ from mirror.postgres.refusals import (
     save_refusal,
 )
 from mirror.postgres.signals import RowsNeeded, Seen
-from mirror.postgres.target import (
-    Conn,
-    Target,
-    forget_target,
-    oid_of,
-    require_free,
-    save_target,
-)
+from mirror.postgres.target import Conn, Target, forget_target, oid_of, require_free, save_target
 from mirror.postgres.typed import encoder, original_member
 
 #: No column needs another type.
@@ -410,10 +404,12 @@ class SchemaEditor:
         wanted = self._mapped_names(table, held)
         steps = []
         renamed: dict[str, str] = {}
-        for number, (column, source) in enumerate(zip(kept, table.columns, strict=False)):
+        taken = {*(column.name for column in held.columns), *wanted.values()}
+        free = (name for name in map("mirror_renaming_{}".format, count()) if name not in taken)
+        for column, source in zip(kept, table.columns, strict=False):
             name = wanted[source.name]
             if name != column.name:
-                parked = f"mirror_renaming_{number}"
+                parked = next(free)
                 steps.append((parked, name))
                 self._conn.execute(ddl.rename_column(held, column.name, parked))
             renamed[column.name] = name

@@ -18,7 +18,10 @@ from tests.support.sqlite import Pages
 
 NAMES = ("a", "b", "c", "d", "e")
 #: Few, so that columns are often alike; and what rows get that were there before.
-TYPES = ("TEXT", "TEXT", "INTEGER", "REAL", "TEXT DEFAULT 'x'", "TEXT NOT NULL DEFAULT 'x'", "DEFAULT 7")
+TYPES = (
+    "TEXT", "TEXT", "INTEGER", "REAL", "TEXT DEFAULT 'x'", "TEXT NOT NULL DEFAULT 'x'",
+    "DEFAULT 7", "DEFAULT 7.0", "DEFAULT 0.0", "DEFAULT -0.0", "BLOB DEFAULT 0",
+)  # fmt: skip
 SETTINGS = (Setting(page_size=512), Setting(page_size=512, auto_vacuum=1), Setting(page_size=4096, secure_delete=True))
 CREATE = "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b TEXT)"
 
@@ -35,6 +38,7 @@ HISTORIES: dict[str, tuple[str, ...]] = {
     "the last dropped, and others added": ("DROP COLUMN b", "ADD COLUMN c TEXT", "ADD COLUMN d TEXT"),
     "added and not written, dropped, its name given": ("ADD COLUMN c TEXT", "DROP COLUMN c", "RENAME COLUMN b TO c"),
     "dropped and added as before": ("DROP COLUMN b", "ADD COLUMN b TEXT"),
+    "a default that is equal, and another": ("ADD COLUMN c DEFAULT 1", "DROP COLUMN c", "ADD COLUMN c DEFAULT 1.0"),
 }  # fmt: skip
 
 
@@ -70,6 +74,23 @@ def test_migrations(name: str, short: bool, at_once: bool) -> None:
             after = Pages.take(connection)
             copy.step(after.read, after.differing(before), after.count)
             before = after
+    connection.close()
+
+
+@pytest.mark.parametrize(("was", "now"), [("1", "1.0"), ("0.0", "-0.0"), ("1e15", "1000000000000000")])
+@pytest.mark.parametrize("kind", ["", "STRICT"])
+def test_a_default_that_is_equal_and_another(was: str, now: str, kind: str) -> None:
+    """Rows that were not written since have it, though nothing else of the table has changed, nor any record."""
+    connection = Setting().connect()
+    name = "ANY" if kind else ""
+    connection.execute(f"CREATE TABLE t(id INTEGER PRIMARY KEY) {kind}")
+    connection.execute("INSERT INTO t VALUES (1), (2)")
+    connection.execute(f"ALTER TABLE t ADD COLUMN a {name} DEFAULT {was}")
+    before, copy = Pages.take(connection), copy_of(connection)
+    connection.execute("ALTER TABLE t DROP COLUMN a")
+    connection.execute(f"ALTER TABLE t ADD COLUMN a {name} DEFAULT {now}")
+    after = Pages.take(connection)
+    copy.step(after.read, after.differing(before), after.count)
     connection.close()
 
 

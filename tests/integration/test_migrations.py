@@ -41,3 +41,20 @@ def test_migrations(make_mirror: Callable[..., MirrorProcess], database: Path, d
         for table in ("live0", "away0"):
             query = f"SELECT count(*), min(c), count(d) FROM {mirror.schema}.{table} WHERE c = 'b' || id"
             assert connection.execute(query.encode()).fetchone() == (200, "b1", 0)
+
+
+def test_a_column_with_a_name_of_the_mirrors(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
+    """The one that a column has in Postgres between two others: it is renamed all the same, at once."""
+    names = ("mirror_renaming_0", "mirror_renaming_1")
+    writer.run("PRAGMA journal_mode=WAL", f"CREATE TABLE t(a TEXT, {names[0]} TEXT, c TEXT, {names[1]} TEXT)")
+    writer.run("INSERT INTO t VALUES ('a', 'b', 'c', 'd')")
+    mirror.start()
+    mirror.check()
+    writer.transaction("ALTER TABLE t RENAME COLUMN a TO x", f"ALTER TABLE t RENAME COLUMN {names[1]} TO a")
+    mirror.check()
+    assert mirror.status()["refusals"] == []
+    with psycopg.connect(dsn) as connection:
+        query = f"SELECT x, {names[0]}, c, a FROM {mirror.schema}.t"
+        assert connection.execute(query.encode()).fetchall() == [("a", "b", "c", "d")]
+        kept = "SELECT count(*) FROM information_schema.tables WHERE table_name LIKE 't\\_\\_dropped%'"
+        assert connection.execute(kept).fetchone() == (0,)

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror.core.errors import FormatError, MirrorError
-from mirror.core.values import BadText, Row, Value
+from mirror.core.values import BadText, Row, Value, identical
 from mirror.sqlite.decode.diff import build_pagemap, decode
 from mirror.sqlite.decode.mapping import map_tree
 from mirror.sqlite.decode.pagemap import OVERFLOW_FIRST, OVERFLOW_MORE, TREE, PageMap
-from mirror.sqlite.decode.rows import RowFormat, RowReader, identical
+from mirror.sqlite.decode.rows import RowFormat, RowReader
 from mirror.sqlite.decode.schema import read_schema
 from mirror.sqlite.decode.trees import compare_tree, walk
 from mirror.sqlite.format.btree import Geometry, ReadPage, cell_pointers, children, page_kind

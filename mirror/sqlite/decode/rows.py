@@ -13,7 +13,7 @@ from mirror.core.errors import FormatError
 from mirror.core.imports import has_numpy
 from mirror.core.rows import RowChange
 from mirror.core.tables import Table
-from mirror.core.values import Row, Value
+from mirror.core.values import Row, Value, identical
 from mirror.sqlite.decode.differing import differing_cells
 from mirror.sqlite.decode.generated import VirtualColumns
 from mirror.sqlite.decode.pagemap import OVERFLOW_FIRST, MapUpdate
@@ -469,13 +469,3 @@ def _placed(rows: RowReader, pages: Iterable[int], part: int, parts: int) -> Ite
         for pointer, entry in zip(pointers, rows.entries(pgno, pointers), strict=True):
             if hash(entry[0]) % parts == part:
                 yield pgno << 16 | pointer, entry
-
-
-def identical(before: Row, after: Row) -> bool:
-    """Whether two rows are the same to the bit: 1 is not 1.0, -0.0 is not 0.0."""
-    if before != after:
-        return False
-    for one, other in zip(before, after, strict=True):
-        if type(one) is not type(other) or (type(one) is float and one == 0.0 and str(one) != str(other)):
-            return False
-    return True
