@@ -128,7 +128,7 @@ class Capture:
         while True:
             pause = min(conversation.stream.waits_until for conversation in self._awake) - now
             if pause <= interval:
-                time.sleep(interval)  # epoll waits for whole milliseconds
+                time.sleep(interval)  # not epoll, which waits for whole milliseconds
             elif self._read(pause):
                 return list(self._awake)  # somebody may wait for what is committed by now
             now = time.monotonic()

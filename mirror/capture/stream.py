@@ -26,7 +26,7 @@ class Stream:
         self._taken_at = self._reset_at = 0.0
 
     def takes(self, commits: int, now: float, *, reset: bool) -> None:
-        """So many were taken just now; ``reset``: the WAL was reset among them, or before."""
+        """So many were taken just now; ``reset``: the WAL was reset since the last time."""
         if reset:
             self._reset_at = now
         dense = commits * LINGER_SECONDS > now - self._taken_at

@@ -9,10 +9,10 @@ begins to leave out may be in Postgres under the name that it had before.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mirror.core.rules import Rules, folded
-from mirror.core.tables import Table
+from mirror.core.tables import Table, begin_alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def _by_place(known: Known, table: Table) -> list[tuple[str, str]] | None:
     if known.declared is None or known.declared.root != table.root:
         return None
     olds, news = known.declared.columns, table.declared.columns
-    if len(olds) != len(news) or any(replace(o, name=n.name) != n for o, n in zip(olds, news, strict=True)):
+    if len(olds) != len(news) or not begin_alike(olds, news):
         return None
     return [(old.name, new.name) for old, new in zip(olds, news, strict=True)]
 

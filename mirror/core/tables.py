@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
 from mirror.core.values import Value, identical
@@ -34,6 +34,12 @@ class Column:
 
     def __hash__(self) -> int:
         return hash((self.name, self.declared_type))
+
+
+def begin_alike(olds: Sequence[Column], news: Sequence[Column]) -> bool:
+    """Whether the first of the new columns are the old ones, one by one, but for their names."""
+    alike = (replace(old, name=new.name) == new for old, new in zip(olds, news, strict=False))
+    return len(news) >= len(olds) and all(alike)
 
 
 @dataclass(frozen=True, slots=True)

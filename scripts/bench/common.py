@@ -326,8 +326,12 @@ def workbench(options: argparse.Namespace) -> Iterator[Workbench]:
 
 
 def compiled(checkout: Path) -> None:
-    """Compile the mirror's modules: where Python writes no bytecode, each process would do it again."""
-    compileall.compile_dir(checkout / "mirror", quiet=2)
+    """Compile the mirror's modules: where Python writes no bytecode, each process would do it again.
+
+    Ends the benchmark if that cannot be done: its figures would mean something else.
+    """
+    if not compileall.compile_dir(checkout / "mirror", quiet=2):
+        sys.exit(f"{checkout}: its modules cannot be compiled; is it writable?")
 
 
 @contextmanager

@@ -8,7 +8,6 @@ change the schema.) Where hooks know only keys, keys are compared.
 
 from __future__ import annotations
 
-import math
 import time
 from bisect import bisect_left, insort
 from collections import deque
@@ -19,7 +18,7 @@ from typing import Literal
 from mirror.core.positions import Lsn, Salts
 from mirror.core.rows import RowChange, TableChanges
 from mirror.core.tables import Table
-from mirror.core.values import Row, Value
+from mirror.core.values import Row, Value, identical
 from mirror.hook.wire import HookedRow, decode_row
 from mirror.postgres.ledger import Discrepancy
 from mirror.sidecar.hooktalk.provenance import WriteLog
@@ -402,13 +401,4 @@ def _stored(table: Table, values: tuple[Value, ...]) -> Row:
 def _same(one: Row | None, other: Row | None) -> bool:
     if one is None or other is None:
         return one is other
-    return one == other and all(map(_identical, one, other))
-
-
-def _identical(one: Value, other: Value) -> bool:
-    """Whether two equal values are the same to the bit, and by type: 1 is not 1.0, and 0.0 is not -0.0."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, float) and isinstance(other, float):
-        return math.copysign(1.0, one) == math.copysign(1.0, other)
-    return True
+    return identical(one, other)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from mirror.core.errors import FormatError
 from mirror.core.inherited import Known, inherited, withheld
 from mirror.core.rows import RowChange, SchemaChange, TableChanges
-from mirror.core.tables import Column, Table
+from mirror.core.tables import Column, Table, begin_alike
 from mirror.sqlite.decode.keys import once
 from mirror.sqlite.decode.mapping import ReadRun, map_tree
 from mirror.sqlite.decode.pagemap import NONE, TREE, MapUpdate, Owner, PageMap
@@ -231,14 +231,14 @@ class _Decoder:
         if carried:
             olds = RowReader(RowFormat(before, self._layout.encoding, after, carried), self._layout.geometry, self._old)
         rows = RowDiff(olds, news, self._dirty, self._update, reshaped=reshaped)
-        changes = self._compared(before, after, rows, reshaped=reshaped)
+        changes = self._compared(before, after, rows)
         if self._verify:
             changes = once(changes, after, before.root, olds, news)
         return TableChanges(after, changes)
 
-    def _compared(self, before: Table, after: Table, rows: RowDiff, *, reshaped: bool) -> Iterator[RowChange]:
+    def _compared(self, before: Table, after: Table, rows: RowDiff) -> Iterator[RowChange]:
         index = before.without_rowid
-        if reshaped or before.root != after.root:
+        if rows.reshaped or before.root != after.root:
             self._forget(before)
             for pgno in walk(after.root, self._new, interior=True):
                 self._update.set(pgno, TREE, after.root)
@@ -350,9 +350,7 @@ def _by_name(olds: Sequence[Column], news: Sequence[Column]) -> tuple[int | None
 
 def _by_place(olds: Sequence[Column], news: Sequence[Column]) -> tuple[int | None, ...] | None:
     """The same, if nothing but the names of the old ones has changed: no record is written for that."""
-    if len(news) < len(olds) or any(replace(old, name=new.name) != new for old, new in zip(olds, news, strict=False)):
-        return None
-    return (*range(len(olds)), *([None] * (len(news) - len(olds))))
+    return (*range(len(olds)), *[None] * (len(news) - len(olds))) if begin_alike(olds, news) else None
 
 
 def is_reshaped(before: Table, after: Table) -> bool:

@@ -234,7 +234,7 @@ class RowDiff:
         self._new = new
         self._dirty = dirty
         self._update = update
-        self._reshaped = reshaped
+        self.reshaped = reshaped
         self._index = old.form.table.without_rowid
         self._differing = _Differing(old, new, frozenset(dirty.values()))
 
@@ -278,7 +278,7 @@ class RowDiff:
     def _in_blocks(self, pages: Sequence[int]) -> bool:
         """Whether it is worth while to read these pages, in order of their numbers, in blocks; page 1 is not."""
         many = MANY_PAGES if has_numpy() else WORTH_LOADING
-        return not (self._index or self._reshaped) and len(pages) >= many and pages[0] != 1
+        return not (self._index or self.reshaped) and len(pages) >= many and pages[0] != 1
 
     def _in_order(self, old_pages: Sequence[int], new_pages: Sequence[int]) -> Iterator[RowChange]:
         """Compare the rows on two sets of leaves, in blocks, in the order of their rowids."""
@@ -349,7 +349,7 @@ class RowDiff:
         for pgno in sorted(pages, key=first):
             pointers = rows.pointers(pgno)
             at = bisect_left(others, pgno)
-            if at < len(others) and others[at] == pgno and not self._reshaped:
+            if at < len(others) and others[at] == pgno and not self.reshaped:
                 differing = self._differing[pgno][side]
                 pointers = [pointer for pointer in pointers if pointer in differing]
             if pointers:
@@ -381,7 +381,7 @@ class RowDiff:
         return self._old.entries(place >> 16, (place & 0xFFFF,))[0]
 
     def _same(self, old: Entry, new: Entry) -> bool:
-        if self._reshaped:
+        if self.reshaped:
             return False
         _, old_payload, old_long = old
         _, new_payload, new_long = new
